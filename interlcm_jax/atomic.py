@@ -1,0 +1,56 @@
+"""Output that appears whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from interlcm_jax.errors import InterLCMError
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path` that takes its name when the block ends well, and goes otherwise.
+
+    Raises:
+        InterLCMError: `path` exists already, or its parent can't be written to.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InterLCMError(f"{path}: exists already; name a new folder, or move this one away")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+    except OSError as error:
+        raise InterLCMError(f"{path}: the folder can't be made ({error.strerror})") from error
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary file name beside `path` that replaces `path` when the block ends well, and goes otherwise."""
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.partial-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

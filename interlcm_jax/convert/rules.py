@@ -1,0 +1,160 @@
+"""The strict two-sided conversion engine: a table of rules ties every JAX weight to one PyTorch key.
+
+A table is read from the JAX side: each path of the network's skeleton must match exactly one rule, which names its
+PyTorch key and its layout. That makes a bijection, so the same table converts and exports.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from interlcm_jax.errors import WeightsError, describe
+from interlcm_jax.safetensors_file import LazyTensor
+
+# Layouts: how PyTorch's axes are permuted to give JAX's (None: as they are).
+CONV2D = (2, 3, 1, 0)  # OIHW -> HWIO
+CONV1D = (2, 1, 0)  # OIW -> WIO
+LINEAR = (1, 0)  # (out, in) -> (in, out)
+SAME = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One row of a table.
+
+    Attributes:
+        path: regular expression that the whole JAX path matches, like `(.*)\\.kernel`.
+        key: its PyTorch key, with the groups of `path` as `\\1`.
+        layout: the permutation from PyTorch's axes to JAX's.
+        optional: whether a config may have no weight for this rule.
+    """
+
+    path: str
+    key: str
+    layout: tuple[int, ...] | None = SAME
+    optional: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """How one network's weights are named in PyTorch.
+
+    Attributes:
+        rules: every JAX path matches exactly one.
+        renames: (regular expression, replacement) pairs that turn historical PyTorch keys into today's.
+        ignored: regular expressions of PyTorch keys that carry no weight of this network.
+    """
+
+    rules: tuple[Rule, ...]
+    renames: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one JAX weight stands in PyTorch: its key there, its shape there and the permutation to JAX's axes."""
+
+    key: str
+    shape: tuple[int, ...]
+    layout: tuple[int, ...] | None
+
+
+def places(skeleton: Mapping[str, jax.ShapeDtypeStruct], table: Table) -> dict[str, Place]:
+    """The PyTorch place of every JAX path.
+
+    Raises:
+        WeightsError: the table doesn't fit the network: a path with no rule or two, a rule that never fired, or two
+            paths with one key. That is a bug in the table, found by the tests.
+    """
+    problems, found, fired = [], {}, set()
+    for path, spec in skeleton.items():
+        matches = [(rule, match) for rule in table.rules if (match := re.fullmatch(rule.path, path))]
+        if len(matches) != 1:
+            problems.append(f"{path}: {len(matches)} rules")
+            continue
+        [(rule, match)] = matches
+        fired.add(rule)
+        shape = spec.shape if rule.layout is None else tuple(spec.shape[i] for i in np.argsort(rule.layout))
+        found[path] = Place(match.expand(rule.key), shape, rule.layout)
+    problems += [f"rule never used: {r.path}" for r in table.rules if r not in fired and not r.optional]
+    keys = [place.key for place in found.values()]
+    problems += describe("keys named twice", sorted({k for k in keys if keys.count(k) > 1}))
+    if problems:
+        raise WeightsError("conversion table", problems)
+    return found
+
+
+def to_jax(
+    source: Mapping[str, LazyTensor], skeleton: Mapping[str, jax.ShapeDtypeStruct], table: Table, origin: Path
+) -> dict[str, LazyTensor]:
+    """Renames and permutes PyTorch weights into a network's weights, still unread.
+
+    Args:
+        source: PyTorch's tensors by key.
+        skeleton: the network's weights by path (see `model_folder.skeleton`).
+        table: the network's table.
+        origin: the file or folder, for messages.
+
+    Raises:
+        WeightsError: any key is missing, unexpected, named twice after renaming, mis-shaped or not floating point;
+            all of them are listed.
+    """
+    wanted = places(skeleton, table)
+    renamed, problems = _rename(source, table)
+    by_key = {place.key: place for place in wanted.values()}
+    shapes, kinds = [], []
+    for key, place in by_key.items():
+        if key in renamed and renamed[key].shape != place.shape:
+            shapes.append(f"{key} {renamed[key].shape} instead of {place.shape}")
+        if key in renamed and not np.issubdtype(renamed[key].dtype, np.floating) and renamed[key].dtype.kind != "V":
+            kinds.append(f"{key} ({renamed[key].dtype})")
+    problems += describe("missing keys", sorted(by_key.keys() - renamed.keys()))
+    problems += describe("unexpected keys", sorted(renamed.keys() - by_key.keys()))
+    problems += describe("mis-shaped keys", shapes)
+    problems += describe("keys that aren't floating point", kinds)
+    if problems:
+        raise WeightsError(origin, problems, "These weights don't fit this network; is it the right file?")
+    return {path: _permute(renamed[place.key], place.layout) for path, place in wanted.items()}
+
+
+def to_torch(
+    weights: Mapping[str, LazyTensor], skeleton: Mapping[str, jax.ShapeDtypeStruct], table: Table
+) -> dict[str, LazyTensor]:
+    """The inverse of `to_jax`: a network's weights under PyTorch's keys and layouts, still unread."""
+    wanted = places(skeleton, table)
+    return {
+        place.key: _permute(weights[path], None if place.layout is None else tuple(np.argsort(place.layout)))
+        for path, place in wanted.items()
+    }
+
+
+def skeleton(network: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
+    """A network's weights by path, as shapes; `network` may be abstract (`nnx.eval_shape`)."""
+    state = nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat)))
+    return {
+        ".".join(map(str, path)): jax.ShapeDtypeStruct(leaf.get_value().shape, leaf.get_value().dtype)
+        for path, leaf in state
+    }
+
+
+def _rename(source: Mapping[str, LazyTensor], table: Table) -> tuple[dict[str, LazyTensor], list[str]]:
+    renamed, twice = {}, []
+    for original, tensor in source.items():
+        key = original
+        for pattern, replacement in table.renames:
+            key = re.sub(pattern, replacement, key)
+        if any(re.fullmatch(pattern, key) for pattern in table.ignored):
+            continue
+        if key in renamed:
+            twice.append(key if key == original else f"{key} (also as {original})")
+        renamed[key] = tensor
+    return renamed, describe("duplicate keys", sorted(twice))
+
+
+def _permute(tensor: LazyTensor, axes: tuple[int, ...] | None) -> LazyTensor:
+    return tensor if axes is None else tensor.transposed(axes)

@@ -1,0 +1,1 @@
+"""The networks of InterLCM in Flax NNX: arrays in, arrays out, NHWC."""

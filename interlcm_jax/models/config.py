@@ -1,0 +1,48 @@
+"""Network sizes as frozen dataclasses that read and write the published `config.json` files."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from interlcm_jax.errors import InterLCMError
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Base of every network's config: field names are those of the published `config.json`, unless `RENAMED`.
+
+    `FIXED` holds the settings of the published file that the network here implements in just one way; a file that
+    asks for another way is refused, since ignoring it would load the weights into a different function.
+    """
+
+    FIXED: ClassVar[Mapping[str, Any]] = {}
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Self:
+        """Builds the config from a published `config.json`, already parsed.
+
+        Raises:
+            InterLCMError: a setting is missing or asks for something this network doesn't implement; all are named.
+        """
+        problems = [
+            f"{key}={config[key]!r} (only {value!r} is implemented)"
+            for key, value in cls.FIXED.items()
+            if key in config and config[key] != value and not (config[key] is None and value is False)
+        ]
+        values = {}
+        for field in dataclasses.fields(cls):
+            key = cls.RENAMED.get(field.name, field.name)
+            if key in config:
+                value = config[key]
+                values[field.name] = tuple(value) if isinstance(value, list) else value
+            elif field.default is dataclasses.MISSING:
+                problems.append(f"{key} is missing")
+        if problems:
+            raise InterLCMError(f"{cls.__name__}: {'; '.join(problems)}")
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The published `config.json` of this network, with the fixed settings spelled out."""
+        values = {self.RENAMED.get(f.name, f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {**self.FIXED, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}

@@ -1,0 +1,106 @@
+"""Leaf layers shared by the networks: explicit padding, explicit epsilon, norms in float32."""
+
+from collections.abc import Callable
+from typing import TypedDict, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+
+class Init(TypedDict):
+    """What every module passes down to its layers: compute dtype, storage dtype, random streams."""
+
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+    rngs: nnx.Rngs
+
+
+class Conv(nnx.Conv):
+    """2-D convolution over (B, H, W, C), kernel HWIO; `padding` is one number all round, as in PyTorch."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        use_bias: bool = True,
+        **init: Unpack[Init],
+    ):
+        pad = kernel_size // 2 if padding is None else padding
+        super().__init__(
+            in_channels,
+            out_channels,
+            (kernel_size, kernel_size),
+            strides=stride,
+            padding=((pad, pad), (pad, pad)),
+            use_bias=use_bias,
+            **init,
+        )
+
+
+class Linear(nnx.Linear):
+    """Dense layer over the last axis, kernel (in, out)."""
+
+    def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, **init: Unpack[Init]):
+        super().__init__(in_features, out_features, use_bias=use_bias, **init)
+
+
+class GroupNorm(nnx.GroupNorm):
+    """Group normalisation over (B, ..., C), computed in float32 whatever the compute dtype.
+
+    `epsilon` has no default: the networks use 1e-5 and 1e-6 side by side.
+    """
+
+    def __init__(self, num_channels: int, num_groups: int, *, epsilon: float, **init: Unpack[Init]):
+        self.out_dtype = init["dtype"]
+        super().__init__(
+            num_channels,
+            num_groups=num_groups,
+            epsilon=epsilon,
+            use_fast_variance=False,
+            **{**init, "dtype": jnp.float32},
+        )
+
+    def __call__(self, x: Float[Array, "B ... C"]) -> Float[Array, "B ... C"]:
+        """Normalises each group of channels of each example to zero mean and unit variance, then scales."""
+        return super().__call__(x.astype(jnp.float32)).astype(self.out_dtype)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Layer normalisation over the last axis, computed in float32 whatever the compute dtype."""
+
+    def __init__(self, num_features: int, *, epsilon: float, **init: Unpack[Init]):
+        self.out_dtype = init["dtype"]
+        super().__init__(
+            num_features, epsilon=epsilon, use_fast_variance=False, **{**init, "dtype": jnp.float32}
+        )
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        """Normalises the last axis to zero mean and unit variance, then scales."""
+        return super().__call__(x.astype(jnp.float32)).astype(self.out_dtype)
+
+
+def nearest_resize(x: Array, sizes: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """Nearest-neighbour resize of `axes` to `sizes`, reading source index floor(i * in / out) as PyTorch does.
+
+    `jax.image.resize` takes half-pixel centres instead and reads other elements at ratios like 768 → 256.
+    """
+    for size, axis in zip(sizes, axes, strict=True):
+        length = x.shape[axis]
+        if size % length == 0:
+            x = jnp.repeat(x, size // length, axis=axis)
+        else:
+            x = jnp.take(x, np.arange(size) * length // size, axis=axis)
+    return x
+
+
+def call(module: Callable[..., Array], *args: object, remat: bool = False) -> Array:
+    """Calls a block; with `remat` its activations are recomputed in the backward pass instead of kept."""
+    return jax.checkpoint(module)(*args) if remat else module(*args)

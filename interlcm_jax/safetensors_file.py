@@ -1,0 +1,142 @@
+"""safetensors files read and written tensor by tensor, so that no file need fit in memory.
+
+The `safetensors` library checks the file; reading goes through the file's offsets, since its own reader maps the
+whole file into memory, and its writer wants every tensor at once.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from interlcm_jax.errors import WeightsError
+
+_DTYPES = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyTensor:
+    """A tensor that is known by shape and dtype and read when asked for.
+
+    Attributes:
+        shape: its shape.
+        dtype: its NumPy dtype (bfloat16 as ml_dtypes has it).
+        source: the file it comes from, for messages.
+        load: returns the elements under an index (`...` or a tuple of slices) as a NumPy array of its own.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    source: Path
+    load: Callable[[Any], np.ndarray]
+
+    def read(self, index: Any = ...) -> np.ndarray:
+        """Reads the whole tensor, or the part of it under `index`."""
+        return self.load(index)
+
+    def transposed(self, axes: tuple[int, ...]) -> "LazyTensor":
+        """The same tensor with its axes permuted as `numpy.transpose` does, still unread."""
+        shape = tuple(self.shape[a] for a in axes)
+        return dataclasses.replace(self, shape=shape, load=lambda index: self.read().transpose(axes)[index])
+
+
+def from_array(array: np.ndarray, source: Path) -> LazyTensor:
+    """Wraps an array that is in memory already."""
+    return LazyTensor(array.shape, array.dtype, source, lambda index: np.asarray(array[index]))
+
+
+def open_safetensors(path: Path) -> dict[str, LazyTensor]:
+    """Lists a file's tensors by name, without reading them.
+
+    Raises:
+        WeightsError: the file isn't a whole safetensors file, names a tensor twice, or holds a dtype that no
+            network here uses.
+        OSError: the file can't be opened.
+    """
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise WeightsError(path, [f"not a whole safetensors file ({error})"], "Download or copy it again.") from error
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        pairs = json.loads(file.read(size), object_pairs_hook=_Pairs)
+    names = [name for name, _ in pairs if name != "__metadata__"]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise WeightsError(path, [f"{len(twice)} duplicate keys: {', '.join(twice)}"])
+    entries = {name: dict(info) for name, info in pairs if name != "__metadata__"}
+    if odd := [f"{name} ({info['dtype']})" for name, info in entries.items() if info["dtype"] not in _DTYPES]:
+        raise WeightsError(path, [f"{len(odd)} tensors of an unknown dtype: {', '.join(odd)}"])
+    return {name: _lazy(path, 8 + size, info) for name, info in entries.items()}
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, LazyTensor],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> None:
+    """Writes a file tensor by tensor, in the order of the names; the peak is one tensor.
+
+    Args:
+        path: the file; overwritten.
+        tensors: what to write.
+        metadata: the file's own text notes.
+        progress: called with the number of bytes written after each tensor.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    # Wider types first keeps every tensor aligned to its own size, as the library's writer does.
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    for name in order:
+        tensor = tensors[name]
+        end = offset + int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            array = np.ascontiguousarray(tensors[name].read())
+            file.write(array.reshape(-1).view(np.uint8).data)
+            progress(array.nbytes)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Pairs(list):
+    """JSON objects as lists of pairs, since a dict would hide a name that stands twice."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]):
+        super().__init__(pairs)
+
+
+def _lazy(path: Path, data_start: int, info: Mapping[str, Any]) -> LazyTensor:
+    shape, dtype = tuple(info["shape"]), _DTYPES[info["dtype"]]
+    offset = data_start + info["data_offsets"][0]
+
+    def load(index: Any) -> np.ndarray:
+        if 0 in shape:
+            return np.zeros(shape, dtype)[index]
+        # The map lives for this one read: its pages don't stay in memory.
+        return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
+
+    return LazyTensor(shape, dtype, path, load)

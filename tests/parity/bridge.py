@@ -1,0 +1,58 @@
+"""From a PyTorch module to a JAX network through the shipped converter, and the comparison of the two."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+
+from interlcm_jax.convert.rules import Table, skeleton, to_jax
+from interlcm_jax.safetensors_file import from_array
+
+CLOSED_FORM, BLOCK, NETWORK = 1e-6, 2e-5, 5e-5  # maximum absolute error at unit scale, float32
+GRADIENT = 1e-4  # relative to the largest element of the PyTorch gradient
+
+
+def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Gives every weight a random value that keeps activations near unit scale, zero-initialised layers included."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        noise = torch.randn(tensor.shape, generator=generator)
+        if name.endswith("running_var"):
+            tensor.copy_(0.5 + noise.abs())
+        elif tensor.ndim > 1:
+            tensor.copy_(noise / tensor[0].numel() ** 0.5)
+        elif name.endswith("weight"):
+            tensor.copy_(1 + 0.1 * noise)
+        else:
+            tensor.copy_(0.1 * noise)
+    return module.eval()
+
+
+def load(network: nnx.Module, state_dict: dict[str, torch.Tensor], table: Table) -> nnx.Module:
+    """Fills a JAX network with a PyTorch state dict by the network's own conversion table."""
+    source = {k: from_array(v.detach().numpy(), Path("test")) for k, v in state_dict.items()}
+    weights = to_jax(source, skeleton(network), table, Path("test"))
+    for path, leaf in nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat))):
+        leaf.set_value(jnp.asarray(weights[".".join(map(str, path))].read()))
+    return network
+
+
+def nhwc(x: torch.Tensor) -> jax.Array:
+    """(B, C, H, W) in PyTorch to (B, H, W, C) in JAX."""
+    return jnp.asarray(x.detach().numpy().transpose(0, 2, 3, 1))
+
+
+def assert_close(actual: jax.Array, expected: torch.Tensor, tolerance: float) -> None:
+    """Compares outputs; 4-D PyTorch outputs are taken to NHWC first. The scale must be near 1 for `tolerance` to mean
+    anything, so that is checked too."""
+    reference = expected.detach().numpy()
+    reference = reference.transpose(0, 2, 3, 1) if reference.ndim == 4 else reference
+    assert actual.shape == reference.shape
+    assert 0.05 < reference.std() < 20, f"the test's outputs aren't near unit scale: {reference.std()}"
+    error = np.abs(np.asarray(actual, np.float32) - reference).max()
+    assert error <= tolerance, f"maximum absolute error {error:.2e} > {tolerance:.0e}"
