@@ -1,5 +1,8 @@
 """From a PyTorch module to a JAX network through the shipped converter, and the comparison of the two."""
 
+import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -56,3 +59,53 @@ def assert_close(actual: jax.Array, expected: torch.Tensor, tolerance: float) ->
     assert 0.05 < reference.std() < 20, f"the test's outputs aren't near unit scale: {reference.std()}"
     error = np.abs(np.asarray(actual, np.float32) - reference).max()
     assert error <= tolerance, f"maximum absolute error {error:.2e} > {tolerance:.0e}"
+
+
+def assert_gradient_close(actual: jax.Array, expected: torch.Tensor, tolerance: float = GRADIENT) -> None:
+    """Compares the gradient of an input with `x.grad`; a 4-D one is taken to NHWC first."""
+    reference = expected.detach().numpy()
+    reference = reference.transpose(0, 2, 3, 1) if reference.ndim == 4 else reference
+    assert actual.shape == reference.shape
+    error = _relative_error(np.asarray(actual), reference)
+    assert error <= tolerance, f"relative gradient error {error:.2e} > {tolerance:.0e}"
+
+
+def assert_gradients_close(
+    grads: nnx.State, module: torch.nn.Module, table: Table, *, zero: Sequence[str] = (), tolerance: float = GRADIENT
+) -> None:
+    """Compares the gradients of all parameters with PyTorch's `.grad`, tensor by tensor, by the conversion table.
+
+    Both sides must have a gradient for the same parameters; PyTorch parameters without a `.grad` count as absent.
+
+    Args:
+        grads: what `nnx.grad` returns, for the whole network.
+        module: the PyTorch twin, after `backward`.
+        table: the network's conversion table.
+        zero: regular expressions of JAX paths whose gradient is zero but for rounding (the bias of attention's keys,
+            which shifts all scores of a query alike); they must be tiny beside the network's largest gradient.
+        tolerance: bound of the largest difference over the largest element of the PyTorch gradient.
+    """
+    ours = {".".join(map(str, path)): np.asarray(leaf.get_value()) for path, leaf in nnx.to_flat_state(grads)}
+    shapes = {path: jax.ShapeDtypeStruct(grad.shape, grad.dtype) for path, grad in ours.items()}
+    source = {
+        k: from_array(p.grad.numpy(), Path("gradients")) for k, p in module.named_parameters() if p.grad is not None
+    }
+    # Running statistics have rules in the table but no gradients.
+    optional = dataclasses.replace(table, rules=tuple(dataclasses.replace(r, optional=True) for r in table.rules))
+    theirs = {path: tensor.read() for path, tensor in to_jax(source, shapes, optional, Path("gradients")).items()}
+    largest = max(np.abs(grad).max() for grad in theirs.values())
+    wrong = []
+    for path, reference in theirs.items():
+        if any(re.fullmatch(pattern, path) for pattern in zero):
+            error = max(np.abs(ours[path]).max(), np.abs(reference).max()) / largest
+        else:
+            error = _relative_error(ours[path], reference)
+        if not error <= tolerance:
+            wrong.append(f"{path} {error:.2e}")
+    assert not wrong, f"relative gradient error > {tolerance:.0e}: {', '.join(wrong)}"
+
+
+def _relative_error(actual: np.ndarray, reference: np.ndarray) -> float:
+    scale = np.abs(reference).max()
+    assert scale > 0, "the PyTorch gradient is all zeros"
+    return float(np.abs(actual - reference).max() / scale)
