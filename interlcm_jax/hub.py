@@ -1,0 +1,98 @@
+"""A folder or file by its path, or the files of a Hugging Face hub repository by its name."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from interlcm_jax.errors import InterLCMError
+
+Select = Callable[[Collection[str]], Sequence[str]]
+
+
+def resolve(source: str | Path, select: Select, revision: str | None = None) -> Path:
+    """The local path of `source`: itself where it exists, else a snapshot of the hub repository of that name.
+
+    Only the files that `select` chooses are downloaded. Without a connection, or with HF_HUB_OFFLINE set, the hub's
+    cache is used if it holds them.
+
+    Args:
+        source: a file, a folder, or a hub name like "owner/name".
+        select: given the names of the repository's files, returns those to fetch; raises InterLCMError where one
+            that it needs isn't there (see `matching` and `convert.checkpoints.needed`).
+        revision: a branch, tag or commit of the repository.
+
+    Raises:
+        InterLCMError: there is no such path or repository, or it can't be had; the message says what to do.
+    """
+    if Path(source).exists():
+        return Path(source)
+    name = str(source)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or isinstance(source, Path):
+        raise InterLCMError(f"{name}: no such file or folder (a hub name has the form owner/name)")
+    try:
+        names = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
+    except (HTTPError, OSError) as error:
+        return _cached(name, select, revision, error)
+    chosen = _select(name, select, names)
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=chosen))
+    except (HTTPError, OSError) as error:
+        raise InterLCMError(f"{name}: {_reason(error)}") from error
+
+
+def matching(*patterns: str) -> Select:
+    """Selects the files that match any of the patterns, like "*.safetensors"; each pattern must match one."""
+
+    def select(names: Collection[str]) -> list[str]:
+        found = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
+        if absent := [pattern for pattern, matches in found.items() if not matches]:
+            raise InterLCMError(f"no {', no '.join(absent)}")
+        return sorted({name for matches in found.values() for name in matches})
+
+    return select
+
+
+def _cached(name: str, select: Select, revision: str | None, error: Exception) -> Path:
+    """The snapshot that an earlier download left, if it holds all that is needed."""
+    try:
+        # No pattern: the hub's library would want every file of the repository, and `select` wants just some.
+        folder = huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=[])
+    except OSError:
+        raise InterLCMError(f"{name}: {_reason(error)}; the hub's cache doesn't hold it either") from error
+    folder = Path(folder)
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    try:
+        _select(name, select, names)
+    except InterLCMError as incomplete:
+        raise InterLCMError(f"{incomplete} in the hub's cache, and {_reason(error)}") from error
+    return folder
+
+
+def _select(name: str, select: Select, names: Collection[str]) -> Sequence[str]:
+    try:
+        return select(names)
+    except InterLCMError as error:
+        raise InterLCMError(f"{name}: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE forbids to download it; unset it, or give a local folder"
+    if isinstance(error, GatedRepoError):
+        return "its owner gates it; accept the terms on its page, then log in with `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such path here and no such repository on the hub (if it is private, log in with `hf auth login`)"
+    if isinstance(error, RevisionNotFoundError):
+        return "the repository has no such revision"
+    summary = str(error).strip().splitlines()
+    return f"the download failed ({type(error).__name__}: {summary[0] if summary else ''}); check the connection"

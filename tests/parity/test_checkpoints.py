@@ -1,0 +1,233 @@
+"""Files that PyTorch, diffusers and transformers really write, read by us, and ours read by them."""
+
+import builtins
+import os
+import pickle
+import sys
+import zipfile
+from collections import OrderedDict
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPVisionConfig, CLIPVisionModel
+
+from interlcm_jax.convert.checkpoints import TRANSFORMERS, read_weights
+from interlcm_jax.convert.writers import write_folder, write_torch
+from interlcm_jax.errors import InterLCMError, WeightsError
+
+
+def example_state():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "conv.weight": torch.randn(4, 3, 3, 3, generator=generator),
+        "half": torch.randn(5, generator=generator).half(),
+        "brain": torch.randn(2, 3, generator=generator).bfloat16(),
+        "permuted": torch.randn(3, 4, generator=generator).T,
+        "num_batches_tracked": torch.tensor(7),
+        "empty": torch.zeros(0, 3),
+    }
+
+
+def as_numpy(tensor):
+    if tensor.dtype == torch.bfloat16:
+        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
+    return tensor.detach().numpy()
+
+
+def assert_same(read, state):
+    assert read.keys() == state.keys()
+    for key, tensor in state.items():
+        expected = as_numpy(tensor)
+        assert (read[key].shape, read[key].dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(read[key].read(), expected)
+        if expected.ndim == 2 and len(expected):
+            np.testing.assert_array_equal(read[key].read(np.s_[1:, :2]), expected[1:, :2])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["a.bin", "a.pth", "a.pt"])
+def test_pickles_of_both_formats(tmp_path, name, zipped):
+    torch.save(example_state(), tmp_path / name, _use_new_zipfile_serialization=zipped)
+    assert_same(read_weights(tmp_path / name), example_state())
+
+
+def test_what_is_read_is_not_tied_to_the_file(tmp_path):
+    torch.save({"a": torch.ones(3)}, tmp_path / "a.pth")
+    tensor = read_weights(tmp_path / "a.pth")["a"]
+    tensor.read()[:] = 5
+    np.testing.assert_array_equal(tensor.read(), np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        ({"params": {"a": 1.0}, "params_ema": {"a": 2.0}}, {"a": 2.0}),
+        ({"params": {"a": 1.0}}, {"a": 1.0}),
+        ({"state_dict": {"a": 1.0}}, {"a": 1.0}),
+        ({"a": 1.0, "module.b": 2.0}, {"a": 1.0, "module.b": 2.0}),
+        ({"params_ema": {"module.a": 1.0, "module.module.b": 2.0}}, {"a": 1.0, "module.b": 2.0}),
+        (OrderedDict({"module.a": 1.0}), {"a": 1.0}),
+    ],
+)
+def test_wrapped_state_dicts(tmp_path, saved, expected):
+    def tensors(value):
+        return (
+            torch.tensor(value) if isinstance(value, float) else type(value)((k, tensors(v)) for k, v in value.items())
+        )
+
+    torch.save(tensors(saved), tmp_path / "a.pth")
+    assert {key: float(tensor.read()) for key, tensor in read_weights(tmp_path / "a.pth").items()} == expected
+
+
+def test_parameters_and_modules_state(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    torch.save(dict(module.named_parameters()) | dict(module.named_buffers()), tmp_path / "a.pth")
+    assert_same(read_weights(tmp_path / "a.pth"), module.state_dict())
+
+
+def test_entries_that_are_not_tensors_are_all_named(tmp_path):
+    state = {"a": torch.ones(2), "epoch": 3, "optimizer": {"lr": 0.1}, "sparse": torch.eye(2).to_sparse()}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"3 entries .*epoch \(int\), optimizer \(dict\), sparse \(Tensor\)"):
+        read_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("value", [[1, 2], torch.ones(2), {1: torch.ones(2)}])
+def test_a_pickle_that_is_no_state_dict(tmp_path, value):
+    torch.save(value, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="instead of a state dict"):
+        read_weights(tmp_path / "a.pth")
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+@pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
+def test_code_in_a_pickle_never_runs(tmp_path, how, protocol):
+    file, trace = tmp_path / "a.bin", tmp_path / "ran"
+    state = {"a": torch.ones(2), "b": Malicious(trace)}
+    if how == "pickle":
+        file.write_bytes(pickle.dumps({"b": Malicious(trace)}, protocol=protocol))
+    else:
+        torch.save(state, file, pickle_protocol=protocol, _use_new_zipfile_serialization=how == "zip")
+    with pytest.raises(WeightsError) as error:
+        read_weights(file)
+    assert not trace.exists()
+    if protocol == 2:
+        assert "would run code" in str(error.value)
+        if how == "zip":
+            assert "mkdir" in str(error.value)
+
+
+def test_damaged_pickles(tmp_path):
+    whole = tmp_path / "whole.pth"
+    for zipped in (True, False):
+        torch.save({"a": torch.ones(1000), "b": torch.ones(1000)}, whole, _use_new_zipfile_serialization=zipped)
+        content = whole.read_bytes()
+        for part in (0, 1, 2, 30, 90, len(content) // 2, len(content) - 5):
+            (tmp_path / "part.pth").write_bytes(content[:part])
+            with pytest.raises(WeightsError, match=r"part\.pth: not a"):
+                read_weights(tmp_path / "part.pth")
+
+
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1\n", b"checkpoint\nabc\n", b"<html>"])
+def test_text_files(tmp_path, content):
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(WeightsError, match="not a PyTorch file"):
+        read_weights(tmp_path / "a.bin")
+
+
+def test_a_zip_of_something_else(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.bin", "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    with pytest.raises(WeightsError, match="not a whole PyTorch file"):
+        read_weights(tmp_path / "a.bin")
+
+
+def test_without_torch_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    monkeypatch.delitem(sys.modules, "torch")
+    original = builtins.__import__
+
+    def no_torch(name, *args, **kwargs):
+        if name == "torch":
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_torch)
+    with pytest.raises(InterLCMError, match=r"pip install 'interlcm-jax\[parity\]'"):
+        read_weights(tmp_path / "a.pth")
+
+
+def tiny_vae():
+    return AutoencoderKL(block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+                         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4, layers_per_block=1)  # fmt: skip
+
+
+def tiny_clip():
+    return CLIPVisionModel(
+        CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                         image_size=32, patch_size=16)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("size", ["10GB", "40KB"])
+@pytest.mark.parametrize("safe", [True, False])
+def test_folders_that_diffusers_saves(tmp_path, safe, size, variant):
+    vae = tiny_vae()
+    vae.save_pretrained(tmp_path, safe_serialization=safe, max_shard_size=size, variant=variant)
+    assert (len(list(tmp_path.glob("*-of-*"))) > 1) == (size == "40KB")
+    assert_same(read_weights(tmp_path, variant=variant), vae.state_dict())
+    assert_same(read_weights(tmp_path), vae.state_dict())
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("size", ["10GB", "40KB"])
+def test_folders_that_transformers_saves(tmp_path, size, variant):
+    clip = tiny_clip()
+    clip.save_pretrained(tmp_path, max_shard_size=size, variant=variant)
+    assert (len(list(tmp_path.glob("*-of-*"))) > 1) == (size == "40KB")
+    assert clip.state_dict().keys() == read_weights(tmp_path, TRANSFORMERS, variant).keys()
+    assert_same(read_weights(tmp_path, TRANSFORMERS, variant), clip.state_dict())
+
+
+def test_older_transformers_folders_hold_a_pickle(tmp_path):
+    torch.save(example_state(), tmp_path / "pytorch_model.bin")
+    assert_same(read_weights(tmp_path, TRANSFORMERS), example_state())
+
+
+def test_written_torch_files_are_the_releases_form(tmp_path):
+    torch.save(example_state(), tmp_path / "a.pth")
+    weights = read_weights(tmp_path / "a.pth")
+    write_torch(tmp_path / "b.pth", weights)
+    loaded = torch.load(tmp_path / "b.pth", weights_only=True)
+    assert loaded.keys() == {"params", "params_ema"}
+    for key, tensor in example_state().items():
+        assert loaded["params_ema"][key].dtype == tensor.dtype
+        assert loaded["params_ema"][key].is_contiguous()
+        assert torch.equal(loaded["params_ema"][key], tensor)
+        assert loaded["params"][key].data_ptr() == loaded["params_ema"][key].data_ptr()
+    write_torch(tmp_path / "c.pth", weights, wrappers=())
+    assert torch.load(tmp_path / "c.pth", weights_only=True).keys() == example_state().keys()
+
+
+def test_written_folders_load_in_diffusers_and_transformers(tmp_path):
+    for model, stem in ((tiny_vae(), "diffusion_pytorch_model"), (tiny_clip(), TRANSFORMERS)):
+        model.save_pretrained(tmp_path / "theirs", safe_serialization=True)
+        weights = read_weights(tmp_path / "theirs", stem)
+        config = dict(model.config) if stem != TRANSFORMERS else model.config.to_dict()
+        write_folder(tmp_path / stem, config, weights, stem)
+        loaded, info = type(model).from_pretrained(tmp_path / stem, output_loading_info=True)
+        assert not any(info.values())
+        for key, tensor in model.state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], tensor)
