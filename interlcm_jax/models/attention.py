@@ -45,7 +45,10 @@ def plain_attention(
     query: Float[Array, "B Tq N K"], key: Float[Array, "B Tk N K"], value: Float[Array, "B Tk N K"]
 ) -> Float[Array, "B Tq N K"]:
     """Attention that materialises all scores, (B, N, Tq, Tk)."""
-    return jax.nn.dot_product_attention(query, key, value, implementation="xla")
+    # Not `jax.nn.dot_product_attention`: under strict dtype promotion it refuses half precision.
+    scores = jnp.einsum("bqnk,btnk->bnqt", query, key, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5)
+    return jnp.einsum("bnqt,btnk->bqnk", weights.astype(value.dtype), value)
 
 
 def chunked_attention(
