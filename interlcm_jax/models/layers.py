@@ -1,6 +1,6 @@
 """Leaf layers shared by the networks: explicit padding, explicit epsilon, norms in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypedDict, Unpack
 
 import jax
@@ -20,7 +20,10 @@ class Init(TypedDict):
 
 
 class Conv(nnx.Conv):
-    """2-D convolution over (B, H, W, C), kernel HWIO; `padding` is one number all round, as in PyTorch."""
+    """2-D convolution over (B, H, W, C), kernel HWIO; `padding` is one number all round, as in PyTorch.
+
+    `padding` defaults to what keeps the size at stride 1; `zero_init` starts the kernel at zero.
+    """
 
     def __init__(
         self,
@@ -31,8 +34,10 @@ class Conv(nnx.Conv):
         stride: int = 1,
         padding: int | None = None,
         use_bias: bool = True,
+        zero_init: bool = False,
         **init: Unpack[Init],
     ):
+        zeros = {"kernel_init": nnx.initializers.zeros} if zero_init else {}
         pad = kernel_size // 2 if padding is None else padding
         super().__init__(
             in_channels,
@@ -41,6 +46,7 @@ class Conv(nnx.Conv):
             strides=stride,
             padding=((pad, pad), (pad, pad)),
             use_bias=use_bias,
+            **zeros,
             **init,
         )
 
@@ -78,9 +84,7 @@ class LayerNorm(nnx.LayerNorm):
 
     def __init__(self, num_features: int, *, epsilon: float, **init: Unpack[Init]):
         self.out_dtype = init["dtype"]
-        super().__init__(
-            num_features, epsilon=epsilon, use_fast_variance=False, **{**init, "dtype": jnp.float32}
-        )
+        super().__init__(num_features, epsilon=epsilon, use_fast_variance=False, **{**init, "dtype": jnp.float32})
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         """Normalises the last axis to zero mean and unit variance, then scales."""
@@ -99,6 +103,11 @@ def nearest_resize(x: Array, sizes: tuple[int, ...], axes: tuple[int, ...]) -> A
         else:
             x = jnp.take(x, np.arange(size) * length // size, axis=axis)
     return x
+
+
+def recomputes(remat: bool | Collection[str], block: str) -> bool:
+    """Whether a network built with `remat` (all, none, or the names of its blocks) rematerialises this block."""
+    return remat if isinstance(remat, bool) else block in remat
 
 
 def call(module: Callable[..., Array], *args: object, remat: bool = False) -> Array:

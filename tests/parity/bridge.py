@@ -1,6 +1,7 @@
 """From a PyTorch module to a JAX network through the shipped converter, and the comparison of the two."""
 
 import dataclasses
+from collections.abc import Callable
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,13 +37,39 @@ def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return module.eval()
 
 
+def abstract(network: Callable[..., nnx.Module], *args: object, **kwargs: object) -> nnx.Module:
+    """A network or block without weights, for `load` to fill; computing initial ones would cost more than the test."""
+    init = {"dtype": jnp.float32, "param_dtype": jnp.float32, **kwargs}
+    return nnx.eval_shape(lambda: network(*args, rngs=nnx.Rngs(0), **init))
+
+
 def load(network: nnx.Module, state_dict: dict[str, torch.Tensor], table: Table) -> nnx.Module:
-    """Fills a JAX network with a PyTorch state dict by the network's own conversion table."""
+    """Fills a JAX network, which may be `abstract`, with a PyTorch state dict by the network's own table."""
     source = {k: from_array(v.detach().numpy(), Path("test")) for k, v in state_dict.items()}
     weights = to_jax(source, skeleton(network), table, Path("test"))
     for path, leaf in nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat))):
         leaf.set_value(jnp.asarray(weights[".".join(map(str, path))].read()))
     return network
+
+
+def run(network: nnx.Module, *args: object, method: str = "__call__") -> object:
+    """Calls a method of a network inside one jit: op by op, compiling takes most of a test's time."""
+    graph, state = nnx.split(network)
+    return jax.jit(lambda state, *args: getattr(nnx.merge(graph, state), method)(*args))(state, *args)
+
+
+class _Wrapped(nnx.Module):
+    """A block under a name, since a table's rules are about blocks within a network."""
+
+    def __init__(self, inner: nnx.Module):
+        self.inner = inner
+
+
+def load_block(block: nnx.Module, module: torch.nn.Module, table: Table) -> nnx.Module:
+    """Fills one block by its network's table, of which it uses just some rules."""
+    rules = tuple(dataclasses.replace(rule, optional=True) for rule in table.rules)
+    state_dict = {f"inner.{key}": value for key, value in module.state_dict().items()}
+    return load(_Wrapped(block), state_dict, dataclasses.replace(table, rules=rules)).inner
 
 
 def nhwc(x: torch.Tensor) -> jax.Array:

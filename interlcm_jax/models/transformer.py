@@ -1,0 +1,94 @@
+"""The spatial transformer of Stable Diffusion 1.5: self-attention, cross-attention to the context, GEGLU."""
+
+from typing import Unpack
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from interlcm_jax.models.attention import dot_product_attention
+from interlcm_jax.models.layers import Conv, GroupNorm, Init, LayerNorm, Linear
+
+# Keys and values of the context, one pair for each transformer block: (B, T, N, K) each.
+KeyValue = tuple[Array, Array]
+
+
+class Attention(nnx.Module):
+    """Multi-head attention with bias-free projections; attends to `context_dim`-wide tokens, or to itself."""
+
+    def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, **init: Unpack[Init]):
+        self.num_heads = num_heads
+        self.to_q = Linear(dim, dim, use_bias=False, **init)
+        self.to_k = Linear(context_dim or dim, dim, use_bias=False, **init)
+        self.to_v = Linear(context_dim or dim, dim, use_bias=False, **init)
+        self.to_out = nnx.List([Linear(dim, dim, **init)])
+
+    def key_value(self, context: Float[Array, "B T D"]) -> KeyValue:
+        """Keys and values of `context`, (B, T, N, K) each; they don't change while the context doesn't."""
+        return self._heads(self.to_k(context)), self._heads(self.to_v(context))
+
+    def __call__(self, x: Float[Array, "B T D"], key_value: KeyValue | None = None) -> Float[Array, "B T D"]:
+        """Attends from `x` to the given keys and values, or to itself."""
+        key, value = self.key_value(x) if key_value is None else key_value
+        out = dot_product_attention(self._heads(self.to_q(x)), key, value)
+        return self.to_out[0](out.reshape(x.shape))
+
+    def _heads(self, x: Float[Array, "B T D"]) -> Float[Array, "B T N K"]:
+        return x.reshape(*x.shape[:2], self.num_heads, -1)
+
+
+class FeedForward(nnx.Module):
+    """GEGLU feed-forward of four times the width, with the exact (erf) GELU."""
+
+    def __init__(self, dim: int, **init: Unpack[Init]):
+        self.proj = Linear(dim, 8 * dim, **init)
+        self.out = Linear(4 * dim, dim, **init)
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Applies out(a · gelu(b)) with a, b the halves of proj(x)."""
+        hidden, gate = jax.numpy.split(self.proj(x), 2, axis=-1)
+        return self.out(hidden * jax.nn.gelu(gate, approximate=False))
+
+
+class BasicTransformerBlock(nnx.Module):
+    """Pre-norm self-attention, cross-attention and feed-forward, each with a residual."""
+
+    def __init__(self, dim: int, num_heads: int, context_dim: int, **init: Unpack[Init]):
+        self.norm1 = LayerNorm(dim, epsilon=1e-5, **init)
+        self.attn1 = Attention(dim, num_heads, **init)
+        self.norm2 = LayerNorm(dim, epsilon=1e-5, **init)
+        self.attn2 = Attention(dim, num_heads, context_dim, **init)
+        self.norm3 = LayerNorm(dim, epsilon=1e-5, **init)
+        self.ff = FeedForward(dim, **init)
+
+    def __call__(self, x: Float[Array, "B T D"], key_value: KeyValue) -> Float[Array, "B T D"]:
+        """`key_value` are the context's, from `attn2.key_value`."""
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), key_value)
+        return x + self.ff(self.norm3(x))
+
+
+class Transformer2DModel(nnx.Module):
+    """Transformer blocks over the pixels of a feature map, between 1x1 convolutions, with a residual around all."""
+
+    def __init__(
+        self, channels: int, num_heads: int, context_dim: int, num_groups: int, num_layers: int, **init: Unpack[Init]
+    ):
+        # This norm's epsilon is 1e-6, while the resnets beside it use the config's 1e-5.
+        self.norm = GroupNorm(channels, num_groups, epsilon=1e-6, **init)
+        self.proj_in = Conv(channels, channels, 1, **init)
+        self.transformer_blocks = nnx.List(
+            [BasicTransformerBlock(channels, num_heads, context_dim, **init) for _ in range(num_layers)]
+        )
+        self.proj_out = Conv(channels, channels, 1, **init)
+
+    def key_values(self, context: Float[Array, "B T D"]) -> list[KeyValue]:
+        """The context's keys and values for each transformer block."""
+        return [block.attn2.key_value(context) for block in self.transformer_blocks]
+
+    def __call__(self, x: Float[Array, "B H W C"], key_values: list[KeyValue]) -> Float[Array, "B H W C"]:
+        """`key_values` are the context's, from `key_values`."""
+        tokens = self.proj_in(self.norm(x)).reshape(x.shape[0], -1, x.shape[-1])
+        for block, key_value in zip(self.transformer_blocks, key_values, strict=True):
+            tokens = block(tokens, key_value)
+        return x + self.proj_out(tokens.reshape(x.shape))

@@ -1,0 +1,174 @@
+"""UNet and ControlNet against diffusers, rung by rung."""
+
+import dataclasses
+
+import diffusers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from diffusers.models.attention import BasicTransformerBlock as TorchTransformerBlock
+from diffusers.models.embeddings import TimestepEmbedding as TorchTimestepEmbedding
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.models.resnet import ResnetBlock2D as TorchResnet
+from diffusers.models.transformers.transformer_2d import Transformer2DModel as TorchTransformer
+from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_img2img import (
+    LatentConsistencyModelImg2ImgPipeline,
+)
+from flax import nnx
+
+from interlcm_jax.convert.rules import places, skeleton
+from interlcm_jax.convert.unet import TABLE
+from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig
+from interlcm_jax.models.embeddings import TimestepEmbedding, guidance_embedding, timestep_embedding
+from interlcm_jax.models.transformer import BasicTransformerBlock, Transformer2DModel
+from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
+from interlcm_jax.models.unet_blocks import ResnetBlock2D
+from tests.parity.bridge import (
+    BLOCK,
+    CLOSED_FORM,
+    NETWORK,
+    abstract,
+    assert_close,
+    load,
+    load_block,
+    nhwc,
+    randomize,
+    run,
+)
+
+
+def normal(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def array(x: torch.Tensor) -> jax.Array:
+    return jnp.asarray(x.numpy())
+
+
+def torch_unet(config: UNetConfig) -> diffusers.UNet2DConditionModel:
+    return randomize(diffusers.UNet2DConditionModel.from_config(config.to_json()))
+
+
+def torch_controlnet(config: ControlNetConfig) -> diffusers.ControlNetModel:
+    return randomize(diffusers.ControlNetModel.from_config(config.to_json()), seed=1)
+
+
+def test_timestep_embedding():
+    steps = torch.tensor([999.0, 759, 499, 259, 0, 1])
+    expected = get_timestep_embedding(steps, 320, flip_sin_to_cos=True, downscale_freq_shift=0)
+    # The sine of 999 differs in the last bits of its float32 argument: that is the closed form's own rounding.
+    assert_close(timestep_embedding(array(steps), 320), expected, 1e-4)
+    small = steps / 1000
+    expected = get_timestep_embedding(small, 320, flip_sin_to_cos=True, downscale_freq_shift=0)
+    assert_close(timestep_embedding(array(small), 320), expected, CLOSED_FORM)
+
+
+def test_guidance_embedding():
+    w = torch.tensor([7.0, 0.0, 0.5])
+    expected = LatentConsistencyModelImg2ImgPipeline.get_guidance_scale_embedding(None, w, 256)
+    assert_close(guidance_embedding(array(w), 256), expected, 1e-3)
+    small = w / 7000
+    expected = LatentConsistencyModelImg2ImgPipeline.get_guidance_scale_embedding(None, small, 256)
+    assert_close(guidance_embedding(array(small), 256), expected, CLOSED_FORM)
+
+
+def test_time_embedding_mlp():
+    theirs = randomize(TorchTimestepEmbedding(16, 64, cond_proj_dim=8))
+    ours = load_block(abstract(TimestepEmbedding, 16, 64, 8), theirs, TABLE)
+    emb, cond = normal(3, 16), normal(3, 8, seed=2)
+    assert_close(run(ours, array(emb), array(cond)), theirs(emb, cond), BLOCK)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-2])
+def test_resnet(epsilon: float):
+    theirs = TorchResnet(in_channels=16, out_channels=32, temb_channels=24, groups=4, eps=epsilon)
+    theirs = randomize(theirs)
+    ours = abstract(ResnetBlock2D, 16, 32, 24, num_groups=4, epsilon=epsilon)
+    ours = load_block(ours, theirs, TABLE)
+    x, temb = 1e-2 * normal(3, 16, 5, 7), normal(3, 24, seed=2)
+    assert_close(run(ours, nhwc(x), array(temb)), theirs(x, temb), BLOCK)
+
+
+def test_transformer_block():
+    theirs = randomize(TorchTransformerBlock(32, 4, 8, cross_attention_dim=24))
+    ours = load_block(abstract(BasicTransformerBlock, 32, 4, 24), theirs, TABLE)
+    x, context = normal(3, 35, 32), normal(3, 7, 24, seed=2)
+    expected = theirs(x, encoder_hidden_states=context)
+    assert_close(run(ours, array(x), ours.attn2.key_value(array(context))), expected, BLOCK)
+
+
+def test_transformer_norm_epsilon_is_1e_6():
+    theirs = randomize(TorchTransformer(4, 8, 32, norm_num_groups=4, cross_attention_dim=24))
+    ours = load_block(abstract(Transformer2DModel, 32, 4, 24, 4, 1), theirs, TABLE)
+    # At this scale the variance is 1e-6 too, so an epsilon of 1e-5 would change everything.
+    x, context = 1e-3 * normal(1, 32, 5, 7), normal(1, 7, 24, seed=2)
+    expected = theirs(x, encoder_hidden_states=context).sample
+    assert_close(run(ours, nhwc(x), ours.key_values(array(context))), expected, BLOCK)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(1, (8, 8)), (3, (8, 12)), (1, (7, 9))])
+def test_unet(batch: int, size: tuple[int, int]):
+    config = UNetConfig.miniature()
+    theirs = torch_unet(config)
+    ours = load(abstract(UNet2DCondition, config), theirs.state_dict(), TABLE)
+    latents, context = normal(batch, 4, *size), normal(batch, 7, config.cross_attention_dim, seed=2)
+    cond, step = normal(batch, config.time_cond_proj_dim, seed=3), torch.tensor([499.0] * batch)
+    with torch.no_grad():
+        expected = theirs(latents, step, context, timestep_cond=cond).sample
+    assert_close(run(ours, nhwc(latents), array(step), array(context), array(cond)), expected, NETWORK)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(1, (8, 8)), (3, (8, 12))])
+def test_controlnet_into_unet(batch: int, size: tuple[int, int]):
+    unet_config, config = UNetConfig.miniature(), ControlNetConfig.miniature()
+    their_unet, theirs = torch_unet(unet_config), torch_controlnet(config)
+    our_unet = load(abstract(UNet2DCondition, unet_config), their_unet.state_dict(), TABLE)
+    ours = load(abstract(ControlNet, config), theirs.state_dict(), TABLE)
+    latents, context = normal(batch, 4, *size), normal(batch, 7, config.cross_attention_dim, seed=2)
+    image, step = normal(batch, 3, size[0] * 8, size[1] * 8, seed=3), torch.tensor([759.0])
+    with torch.no_grad():
+        down, mid = theirs(latents, step, context, image, return_dict=False)
+        expected = their_unet(
+            latents, step, context, down_block_additional_residuals=down, mid_block_additional_residual=mid
+        ).sample
+    our_down, our_mid = run(ours, nhwc(latents), array(step), array(context), nhwc(image))
+    assert len(our_down) == len(down)
+    for actual, residual in zip([*our_down, our_mid], [*down, mid], strict=True):
+        assert_close(actual, residual, NETWORK)
+    eps = run(our_unet, nhwc(latents), array(step), array(context), None, our_down, our_mid)
+    assert_close(eps, expected, NETWORK)
+
+
+def test_controlnet_from_unet_equals_diffusers():
+    config = dataclasses.replace(UNetConfig.miniature(), time_cond_proj_dim=None)
+    their_unet = torch_unet(config)
+    unet = load(abstract(UNet2DCondition, config), their_unet.state_dict(), TABLE)
+    theirs = diffusers.ControlNetModel.from_unet(their_unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
+    ours = ControlNet.from_unet(unet, ControlNetConfig.miniature(), rngs=nnx.Rngs(0))
+    reference = load(abstract(ControlNet, ControlNetConfig.miniature()), theirs.state_dict(), TABLE)
+    expected = dict(nnx.to_flat_state(nnx.state(reference)))
+    for path, weight in nnx.to_flat_state(nnx.state(ours)):
+        if path[:1] != ("controlnet_cond_embedding",):
+            np.testing.assert_array_equal(weight.get_value(), expected[path].get_value(), err_msg=str(path))
+    down, mid = run(ours, jnp.ones((1, 8, 8, 4)), jnp.array([999.0]), jnp.ones((1, 7, 24)), jnp.ones((1, 64, 64, 3)))
+    assert all(not residual.any() for residual in [*down, mid])
+
+
+@pytest.mark.parametrize(
+    ("network", "config", "theirs"),
+    [
+        (UNet2DCondition, UNetConfig.lcm(), diffusers.UNet2DConditionModel),
+        (UNet2DCondition, UNetConfig.sd15(), diffusers.UNet2DConditionModel),
+        (ControlNet, ControlNetConfig.sd15(), diffusers.ControlNetModel),
+    ],
+)
+def test_real_size_keys_shapes_and_count(network: type, config: UNetConfig, theirs: type):
+    with torch.device("meta"):
+        module = theirs.from_config(config.to_json())
+    shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    abstract = nnx.eval_shape(lambda: network(config, rngs=nnx.Rngs(0)))
+    ours = skeleton(abstract)
+    assert {place.key: place.shape for place in places(ours, TABLE).values()} == shapes
+    assert sum(np.prod(spec.shape) for spec in ours.values()) == module.num_parameters()
