@@ -11,10 +11,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
 
 from interlcm_jax.errors import WeightsError, describe
+from interlcm_jax.models.weights import skeleton
 from interlcm_jax.safetensors_file import LazyTensor
+
+__all__ = ["CONV1D", "CONV2D", "LINEAR", "SAME", "Place", "Rule", "Table", "places", "skeleton", "to_jax", "to_torch"]
 
 # Layouts: how PyTorch's axes are permuted to give JAX's (None: as they are).
 CONV2D = (2, 3, 1, 0)  # OIHW -> HWIO
@@ -96,7 +98,7 @@ def to_jax(
 
     Args:
         source: PyTorch's tensors by key.
-        skeleton: the network's weights by path (see `model_folder.skeleton`).
+        skeleton: the network's weights by path (see `models.weights.skeleton`).
         table: the network's table.
         origin: the file or folder, for messages.
 
@@ -130,15 +132,6 @@ def to_torch(
     return {
         place.key: _permute(weights[path], None if place.layout is None else tuple(np.argsort(place.layout)))
         for path, place in wanted.items()
-    }
-
-
-def skeleton(network: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
-    """A network's weights by path, as shapes; `network` may be abstract (`nnx.eval_shape`)."""
-    state = nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat)))
-    return {
-        ".".join(map(str, path)): jax.ShapeDtypeStruct(leaf.get_value().shape, leaf.get_value().dtype)
-        for path, leaf in state
     }
 
 

@@ -1,6 +1,7 @@
 """ControlNet: the Spatial Encoder of InterLCM, which turns latents and LQ image into residuals for the UNet."""
 
 import dataclasses
+import itertools
 from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
@@ -61,7 +62,7 @@ class ControlNetConditioningEmbedding(nnx.Module):
         widths = config.conditioning_embedding_out_channels
         self.conv_in = Conv(config.conditioning_channels, widths[0], **init)
         blocks = []
-        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+        for narrow, wide in itertools.pairwise(widths):
             blocks += [Conv(narrow, narrow, **init), Conv(narrow, wide, stride=2, **init)]
         self.blocks = nnx.List(blocks)
         self.conv_out = Conv(widths[-1], config.block_out_channels[0], zero_init=True, **init)

@@ -93,7 +93,7 @@ class UNetConfig(NetworkConfig):
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
             layers_per_block=1,
-            cross_attention_dim=24,
+            cross_attention_dim=48,
             num_heads=2,
             time_cond_proj_dim=16,
             norm_num_groups=4,

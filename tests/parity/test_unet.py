@@ -152,7 +152,7 @@ def test_controlnet_from_unet_equals_diffusers():
     for path, weight in nnx.to_flat_state(nnx.state(ours)):
         if path[:1] != ("controlnet_cond_embedding",):
             np.testing.assert_array_equal(weight.get_value(), expected[path].get_value(), err_msg=str(path))
-    down, mid = run(ours, jnp.ones((1, 8, 8, 4)), jnp.array([999.0]), jnp.ones((1, 7, 24)), jnp.ones((1, 64, 64, 3)))
+    down, mid = run(ours, jnp.ones((1, 8, 8, 4)), jnp.array([999.0]), jnp.ones((1, 7, 48)), jnp.ones((1, 64, 64, 3)))
     assert all(not residual.any() for residual in [*down, mid])
 
 

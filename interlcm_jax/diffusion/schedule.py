@@ -1,0 +1,99 @@
+"""The LCM noise schedule: timesteps, noise levels and the consistency function's coefficients, on the host."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from interlcm_jax.errors import InterLCMError
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """Settings of diffusers' `LCMScheduler`, by the names of its `scheduler_config.json`.
+
+    Attributes:
+        num_train_timesteps: length of the diffusion the LCM was distilled from.
+        beta_start: noise variance of the first step; square roots are linear in between ("scaled_linear").
+        beta_end: noise variance of the last step.
+        original_inference_steps: steps of the grid the LCM was distilled on.
+        timestep_scaling: factor on the timestep in the boundary condition.
+        sigma_data: standard deviation of the data in the boundary condition.
+    """
+
+    num_train_timesteps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    original_inference_steps: int = 50
+    timestep_scaling: float = 10.0
+    sigma_data: float = 0.5
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Self:
+        """Reads a `scheduler_config.json`, already parsed.
+
+        Raises:
+            InterLCMError: the file asks for another kind of schedule.
+        """
+        fixed = {"beta_schedule": "scaled_linear", "prediction_type": "epsilon", "trained_betas": None}
+        if wrong := [f"{k}={config[k]!r}" for k, v in fixed.items() if config.get(k, v) != v]:
+            raise InterLCMError(f"the scheduler's {', '.join(wrong)} isn't implemented; an LCM's has {fixed}")
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: config[name] for name in names if name in config})
+
+    def to_json(self) -> dict[str, Any]:
+        """The `scheduler_config.json` that diffusers' `LCMScheduler` reads."""
+        fixed = {"_class_name": "LCMScheduler", "beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
+        return {**fixed, **dataclasses.asdict(self)}
+
+    def alphas_cumprod(self) -> np.ndarray:
+        """Share of signal variance left at each timestep, (num_train_timesteps,) float32, falling from near 1."""
+        roots = np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.num_train_timesteps, dtype=np.float32)
+        # Multiplied in float64 and rounded once, which is how PyTorch's float32 cumprod comes out.
+        return np.cumprod(1 - roots**2, dtype=np.float64).astype(np.float32)
+
+    def timesteps(self, num_steps: int) -> np.ndarray:
+        """The LCM's timesteps, falling: every floor(linspace)-th of the reversed grid the LCM was distilled on.
+
+        Raises:
+            InterLCMError: there are not that many steps on the grid.
+        """
+        grid = self.original_inference_steps
+        if not 1 <= num_steps <= grid:
+            raise InterLCMError(f"num_steps is {num_steps}, but an LCM of {grid} steps takes 1 to {grid}")
+        every = self.num_train_timesteps // grid
+        reversed_grid = (np.arange(1, grid + 1) * every - 1)[::-1]
+        return reversed_grid[np.floor(np.linspace(0, grid, num_steps, endpoint=False)).astype(np.int64)]
+
+
+class Steps(NamedTuple):
+    """Coefficients of each network call, (calls,) float32 each.
+
+    Attributes:
+        timesteps: 0 to num_train_timesteps - 1.
+        signal: sqrt(alphas_cumprod), the factor of the clean latents.
+        sigma: sqrt(1 - alphas_cumprod), the factor of the noise.
+        c_skip: factor of the noisy latents in the consistency function.
+        c_out: factor of the predicted clean latents.
+    """
+
+    timesteps: np.ndarray
+    signal: np.ndarray
+    sigma: np.ndarray
+    c_skip: np.ndarray
+    c_out: np.ndarray
+
+
+def restoration_steps(config: ScheduleConfig, num_network_calls: int) -> Steps:
+    """Coefficients of InterLCM's calls: the LCM schedule of one step more, whose first runs no network.
+
+    The first step's clean prediction is the low-quality image itself (InterLCM, section 3.2), so "3-step" means the
+    last three of four timesteps: [999, 759, 499, 259] without the 999.
+    """
+    timesteps = config.timesteps(num_network_calls + 1)[1:]
+    alphas = config.alphas_cumprod()[timesteps]
+    scaled = timesteps * config.timestep_scaling
+    variance = config.sigma_data**2
+    c_skip, c_out = variance / (scaled**2 + variance), scaled / (scaled**2 + variance) ** 0.5
+    return Steps(*(np.asarray(x, np.float32) for x in (timesteps, alphas**0.5, (1 - alphas) ** 0.5, c_skip, c_out)))

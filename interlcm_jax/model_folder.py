@@ -1,0 +1,207 @@
+"""The model folder: `config.json` with every size and setting, and one safetensors file for each network."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+from jax.sharding import Sharding, SingleDeviceSharding
+
+from interlcm_jax.diffusion.schedule import ScheduleConfig
+from interlcm_jax.errors import InterLCMError, WeightsError, describe
+from interlcm_jax.models.clip_vision import CLIPVisionConfig
+from interlcm_jax.models.config import NetworkConfig
+from interlcm_jax.models.controlnet import ControlNetConfig
+from interlcm_jax.models.unet import UNetConfig
+from interlcm_jax.models.vae import VAEConfig
+from interlcm_jax.models.visual_encoder import VisualEncoderConfig
+from interlcm_jax.safetensors_file import open_safetensors
+
+CONFIG = "config.json"
+TASKS = {"restoration": "wavelet", "colorization": "none", "inpainting": "none"}
+FORMAT = 1
+
+# One sharding for all weights, or a function from a weight's path and shape to its own.
+ShardingRule = Sharding | Callable[[str, tuple[int, ...]], Sharding]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Everything about a model but its weights; a model folder's `config.json`.
+
+    Attributes:
+        unet: the frozen LCM.
+        vae: the frozen autoencoder.
+        clip_vision: the frozen token tower.
+        visual_encoder: the trained Visual Encoder.
+        spatial_encoder: the trained ControlNet.
+        schedule: the LCM's noise schedule.
+        num_network_calls: network calls of a restoration, 3 or 1: what the trained weights were trained for.
+        task: what the trained weights do, one of `TASKS`.
+        color_fix: the task's default colour fix.
+        guidance_scale: classifier-free guidance scale that the guidance embedding states.
+        image_size: height and width of the aligned faces the weights were trained on, pixels.
+        weights: where the weights come from and under which licence, by network.
+    """
+
+    unet: UNetConfig
+    vae: VAEConfig
+    clip_vision: CLIPVisionConfig
+    visual_encoder: VisualEncoderConfig
+    spatial_encoder: ControlNetConfig
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    num_network_calls: int = 3
+    task: str = "restoration"
+    color_fix: str = "wavelet"
+    guidance_scale: float = 8.0
+    image_size: int = 512
+    weights: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict, hash=False)
+
+    @classmethod
+    def released(cls) -> Self:
+        """The sizes of the released 3-step model (1.40 G parameters)."""
+        return cls(
+            UNetConfig.lcm(),
+            VAEConfig(),
+            CLIPVisionConfig.vit_b_16(),
+            VisualEncoderConfig(),
+            ControlNetConfig.sd15(),
+        )
+
+    @classmethod
+    def miniature(cls) -> Self:
+        """The smallest model with every part, for tests."""
+        return cls(
+            UNetConfig.miniature(),
+            VAEConfig.miniature(),
+            CLIPVisionConfig.miniature(),
+            VisualEncoderConfig.miniature(),
+            ControlNetConfig.miniature(),
+            image_size=64,
+        )
+
+    @property
+    def networks(self) -> dict[str, NetworkConfig]:
+        """The five networks' configs by name."""
+        return {name: getattr(self, name) for name in NETWORKS}
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels of the image for each latent, along one side."""
+        return 2 ** (len(self.vae.block_out_channels) - 1)
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Self:
+        """Builds the config from a parsed `config.json`.
+
+        Raises:
+            InterLCMError: the file is of another format, or a network's config is missing or wrong.
+        """
+        if config.get("format") != FORMAT:
+            raise InterLCMError(f"format is {config.get('format')!r}, but this version reads {FORMAT}")
+        if absent := [name for name in NETWORKS if name not in config.get("networks", {})]:
+            raise InterLCMError(f"no network {', '.join(absent)}")
+        networks = {name: kind.from_json(config["networks"][name]) for name, kind in NETWORKS.items()}
+        fields = {f.name for f in dataclasses.fields(cls)} - {*NETWORKS, "schedule"}
+        rest = {name: value for name, value in config.items() if name in fields}
+        return cls(**networks, schedule=ScheduleConfig.from_json(config.get("schedule", {})), **rest)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of `config.json`."""
+        fields = [f.name for f in dataclasses.fields(self) if f.name not in {*NETWORKS, "schedule"}]
+        return {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in fields},
+            "schedule": self.schedule.to_json(),
+            "networks": {name: network.to_json() for name, network in self.networks.items()},
+        }
+
+
+# The networks of a model, in the order they are loaded: the largest first, while memory is emptiest.
+NETWORKS: dict[str, type[NetworkConfig]] = {
+    "unet": UNetConfig,
+    "spatial_encoder": ControlNetConfig,
+    "clip_vision": CLIPVisionConfig,
+    "vae": VAEConfig,
+    "visual_encoder": VisualEncoderConfig,
+}
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Reads a model folder's `config.json`.
+
+    Raises:
+        InterLCMError: there is none, or it isn't a model folder's.
+    """
+    path = folder / CONFIG
+    try:
+        return ModelConfig.from_json(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise InterLCMError(f"{folder}: not a model folder (no {CONFIG}); make one with interlcm convert") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InterLCMError(f"{path}: {error}") from error
+
+
+def write_config(folder: Path, config: ModelConfig) -> None:
+    """Writes a model folder's `config.json`."""
+    (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n")
+
+
+def weights_file(folder: Path, network: str) -> Path:
+    """Where a model folder keeps a network's weights."""
+    return folder / f"{network}.safetensors"
+
+
+def load_weights(
+    path: Path,
+    skeleton: Mapping[str, jax.ShapeDtypeStruct],
+    sharding: ShardingRule | None = None,
+    *,
+    allow_nan: bool = False,
+) -> dict[str, jax.Array]:
+    """Loads a network's file straight onto devices, each weight by its sharding and in the skeleton's dtype.
+
+    Every process reads just the slices its own devices hold, one weight at a time.
+
+    Args:
+        path: the network's safetensors file.
+        skeleton: the network's weights by path (see `models.weights.skeleton`).
+        sharding: where the weights go; None is the default device.
+        allow_nan: load weights with NaN or infinity in them all the same.
+
+    Raises:
+        WeightsError: keys are missing, unexpected or mis-shaped, or weights aren't finite; all are listed.
+    """
+    if not path.is_file():
+        raise WeightsError(path, ["no such file"], "The model folder isn't whole; convert or copy it again.")
+    tensors = open_safetensors(path)
+    shapes = [
+        f"{key} {tensors[key].shape} instead of {spec.shape}"
+        for key, spec in skeleton.items()
+        if key in tensors and tensors[key].shape != spec.shape
+    ]
+    problems = describe("missing keys", sorted(skeleton.keys() - tensors.keys()))
+    problems += describe("unexpected keys", sorted(tensors.keys() - skeleton.keys()))
+    problems += describe("mis-shaped keys", shapes)
+    if problems:
+        raise WeightsError(path, problems, f"The file doesn't fit the sizes in {CONFIG}.")
+    damaged: set[str] = set()
+
+    def place(key: str, spec: jax.ShapeDtypeStruct) -> jax.Array:
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            part = tensors[key].read(index)
+            # The sum is finite unless an element isn't, and needs no second array.
+            if not allow_nan and not np.isfinite(part.sum(dtype=np.float32)):
+                damaged.add(key)
+            return part.astype(spec.dtype, copy=False)
+
+        rule = sharding(key, spec.shape) if callable(sharding) else sharding
+        return jax.make_array_from_callback(spec.shape, rule or SingleDeviceSharding(jax.devices()[0]), read)
+
+    placed = {key: place(key, spec) for key, spec in skeleton.items()}
+    if damaged:
+        raise WeightsError(path, describe("weights with NaN or infinity", sorted(damaged)))
+    return placed
