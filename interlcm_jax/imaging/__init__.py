@@ -1,0 +1,1 @@
+"""Image operations around the networks: arrays in, arrays out."""
