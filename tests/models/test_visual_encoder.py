@@ -1,4 +1,5 @@
 import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
