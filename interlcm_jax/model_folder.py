@@ -78,7 +78,8 @@ class ModelConfig:
             UNetConfig.miniature(),
             VAEConfig.miniature(),
             CLIPVisionConfig.miniature(),
-            VisualEncoderConfig.miniature(),
+            # 32 groups as in the release: no weight tells their number, so conversion takes that for granted.
+            dataclasses.replace(VisualEncoderConfig.miniature(), block_out_channels=(32, 64, 96), norm_num_groups=32),
             ControlNetConfig.miniature(),
             image_size=64,
         )
@@ -92,6 +93,31 @@ class ModelConfig:
     def downsampling(self) -> int:
         """Pixels of the image for each latent, along one side."""
         return 2 ** (len(self.vae.block_out_channels) - 1)
+
+    def check(self) -> None:
+        """Checks that the networks fit each other.
+
+        Raises:
+            InterLCMError: two of them don't; every pair is named.
+        """
+        clip, visual, spatial, unet = self.clip_vision, self.visual_encoder, self.spatial_encoder, self.unet
+        pairs = {
+            "CLIP's tokens and the Visual Encoder's": (clip.num_tokens, visual.tokens),
+            "CLIP's width and the Visual Encoder's": (clip.hidden_size, visual.features),
+            "the Visual Encoder's width and the UNet's context": (visual.features, unet.cross_attention_dim),
+            "the UNet's skip connections and the Spatial Encoder's": (unet.skip_channels(), spatial.skip_channels()),
+            "the VAE's latents and the UNet's": (self.vae.latent_channels, unet.in_channels),
+            "the VAE's and the conditioning stack's downsampling": (
+                self.downsampling,
+                2 ** (len(spatial.conditioning_embedding_out_channels) - 1),
+            ),
+        }
+        if wrong := [f"{what} ({a} and {b})" for what, (a, b) in pairs.items() if a != b]:
+            raise InterLCMError(f"the networks don't fit each other: {'; '.join(wrong)}")
+        if not 1 <= self.num_network_calls < self.schedule.original_inference_steps:
+            raise InterLCMError(f"num_network_calls is {self.num_network_calls}, but must be 3 or 1, or alike")
+        if self.image_size < 1 or self.image_size % self.downsampling:
+            raise InterLCMError(f"image_size is {self.image_size}, but must be a multiple of {self.downsampling}")
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Self:

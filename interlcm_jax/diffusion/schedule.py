@@ -8,6 +8,9 @@ import numpy as np
 
 from interlcm_jax.errors import InterLCMError
 
+# Standard deviation of the data in the boundary condition; every LCM has it so.
+SIGMA_DATA = 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
@@ -19,7 +22,6 @@ class ScheduleConfig:
         beta_end: noise variance of the last step.
         original_inference_steps: steps of the grid the LCM was distilled on.
         timestep_scaling: factor on the timestep in the boundary condition.
-        sigma_data: standard deviation of the data in the boundary condition.
     """
 
     num_train_timesteps: int = 1000
@@ -27,7 +29,6 @@ class ScheduleConfig:
     beta_end: float = 0.012
     original_inference_steps: int = 50
     timestep_scaling: float = 10.0
-    sigma_data: float = 0.5
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Self:
@@ -94,6 +95,6 @@ def restoration_steps(config: ScheduleConfig, num_network_calls: int) -> Steps:
     timesteps = config.timesteps(num_network_calls + 1)[1:]
     alphas = config.alphas_cumprod()[timesteps]
     scaled = timesteps * config.timestep_scaling
-    variance = config.sigma_data**2
+    variance = SIGMA_DATA**2
     c_skip, c_out = variance / (scaled**2 + variance), scaled / (scaled**2 + variance) ** 0.5
     return Steps(*(np.asarray(x, np.float32) for x in (timesteps, alphas**0.5, (1 - alphas) ** 0.5, c_skip, c_out)))

@@ -1,9 +1,8 @@
 """From a PyTorch module to a JAX network through the shipped converter, and the comparison of the two."""
 
 import dataclasses
-from collections.abc import Callable
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax

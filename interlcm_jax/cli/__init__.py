@@ -1,0 +1,1 @@
+"""The `interlcm` command: one file a subcommand."""

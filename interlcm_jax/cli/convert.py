@@ -1,0 +1,69 @@
+"""`interlcm convert`: PyTorch weights to a model folder."""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser("convert", help="make a model folder from PyTorch weights")
+    parser.add_argument(
+        "--lcm",
+        required=True,
+        metavar="DIR|HUB",
+        help="diffusers folder with unet/, vae/ and scheduler/ (SimianLuo/LCM_Dreamshaper_v7)",
+    )
+    parser.add_argument(
+        "--clip",
+        required=True,
+        metavar="DIR|FILE|HUB",
+        help="CLIP in transformers' or OpenAI's layout (openai/clip-vit-base-patch16)",
+    )
+    parser.add_argument("--visual-encoder", required=True, type=Path, metavar="FILE", help="visual_encoder_*.pth")
+    parser.add_argument("--spatial-encoder", required=True, type=Path, metavar="FILE", help="spatial_encoder_*.pth")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="the model folder to make")
+    parser.add_argument(
+        "--num-network-calls", type=int, default=3, help="what the .pth files were trained for: 3 or 1 (default: 3)"
+    )
+    parser.add_argument("--task", default="restoration", help="restoration, colorization or inpainting")
+    parser.add_argument("--image-size", type=int, default=512, help="face size of the training, pixels (default: 512)")
+    parser.add_argument("--variant", help="take this variant of the LCM's and CLIP's files, such as fp16")
+    parser.add_argument("--licence", default="not stated", help="licence of the .pth files, for the record")
+    parser.add_argument("--allow-nan", action="store_true", help="accept weights with NaN or infinity in them")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Converts, with a progress bar."""
+    from interlcm_jax.convert.model import Sources, convert
+
+    sources = Sources(
+        arguments.lcm, arguments.clip, arguments.visual_encoder, arguments.spatial_encoder, arguments.variant
+    )
+    with byte_bar() as bar:
+        convert(
+            sources,
+            arguments.out,
+            num_network_calls=arguments.num_network_calls,
+            task=arguments.task,
+            image_size=arguments.image_size,
+            licence=arguments.licence,
+            allow_nan=arguments.allow_nan,
+            progress=bar.advance,
+        )
+    print(f"{arguments.out}: a model of {arguments.num_network_calls} network calls, ready for interlcm restore")
+    return 0
+
+
+class byte_bar(tqdm):  # noqa: N801 - it is used like tqdm
+    """A progress bar of bytes that names the network at hand."""
+
+    def __init__(self):
+        super().__init__(unit="B", unit_scale=True, unit_divisor=1024, desc="reading")
+
+    def advance(self, network: str, count: int) -> None:
+        """Reports `count` more bytes of a network."""
+        self.set_description(network, refresh=False)
+        self.update(count)

@@ -1,0 +1,40 @@
+"""`interlcm`: picks the subcommand, and turns a user's errors into one message and exit code 2."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from interlcm_jax import __version__
+from interlcm_jax.cli import convert, export, restore
+from interlcm_jax.errors import InterLCMError
+
+_INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        Exit code: 0 all done, 1 some inputs failed, 2 the request can't be carried out.
+    """
+    parser = argparse.ArgumentParser(prog="interlcm", description="Few-step blind face restoration in JAX.")
+    parser.add_argument("--version", action="version", version=f"interlcm-jax {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (restore, convert, export):
+        module.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except InterLCMError as error:
+        print(f"interlcm: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"interlcm: {error.filename or arguments.command}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interlcm: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""Whole models: PyTorch's files to a model folder (`convert`), and back (`export`)."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from interlcm_jax.atomic import whole_folder
+from interlcm_jax.convert import clip_vision, controlnet, unet, vae, visual_encoder
+from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_json, read_weights
+from interlcm_jax.convert.rules import Rule, Table, to_jax, to_torch
+from interlcm_jax.convert.writers import write_folder, write_torch
+from interlcm_jax.diffusion.schedule import ScheduleConfig
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.hub import resolve
+from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, read_config, weights_file, write_config
+from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
+from interlcm_jax.models.controlnet import ControlNet
+from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
+from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
+from interlcm_jax.models.visual_encoder import VisualEncoder
+from interlcm_jax.models.weights import skeleton
+from interlcm_jax.safetensors_file import LazyTensor, open_safetensors, write_safetensors
+
+_Weights = dict[str, LazyTensor]
+
+# Called with the name of the network and the bytes written, after each tensor.
+Progress = Callable[[str, int], object]
+
+_CLASSES: Mapping[str, tuple[type[nnx.Module], Table]] = {
+    "unet": (UNet2DCondition, unet.TABLE),
+    "spatial_encoder": (ControlNet, controlnet.TABLE),
+    "clip_vision": (CLIPVision, clip_vision.TABLE),
+    "vae": (AutoencoderKL, vae.TABLE),
+    "visual_encoder": (VisualEncoder, visual_encoder.TABLE),
+}
+_LCM_STEMS = {"unet": DIFFUSERS, "vae": DIFFUSERS}
+# A model folder's own names and layouts.
+_IDENTITY = Table((Rule(r"(.*)", r"\1"),))
+_SCHEDULER = "scheduler/scheduler_config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Where a model's PyTorch weights are.
+
+    Attributes:
+        lcm: a diffusers pipeline folder with `unet/`, `vae/` and `scheduler/`, or its hub name.
+        clip: a transformers CLIP folder, vision-only or full, or its hub name; or a file in OpenAI's layout.
+        visual_encoder: InterLCM's `visual_encoder_*.pth`.
+        spatial_encoder: InterLCM's `spatial_encoder_*.pth`.
+        variant: like "fp16", to take that variant's files of the LCM and CLIP.
+    """
+
+    lcm: str
+    clip: str
+    visual_encoder: Path
+    spatial_encoder: Path
+    variant: str | None = None
+
+
+def convert(
+    sources: Sources,
+    out: Path,
+    *,
+    num_network_calls: int = 3,
+    task: str = "restoration",
+    image_size: int = 512,
+    licence: str = "not stated",
+    allow_nan: bool = False,
+    progress: Progress = lambda network, count: None,
+) -> ModelConfig:
+    """Writes a model folder from PyTorch weights, tensor by tensor, in the dtype they come in.
+
+    Args:
+        sources: the PyTorch weights.
+        out: the folder to make; it appears whole or not at all.
+        num_network_calls: network calls the trained weights are for (3 or 1 in the release); no file tells it.
+        task: one of `model_folder.TASKS`; gives the default colour fix.
+        image_size: height and width of the faces the weights were trained on, pixels.
+        licence: licence of the trained weights, for the record.
+        allow_nan: write weights with NaN or infinity in them all the same.
+        progress: see `Progress`.
+
+    Raises:
+        InterLCMError: a source isn't there, or isn't what it should be, or `out` exists.
+        WeightsError: weights don't fit their network; every offending key of the file is named.
+    """
+    if task not in TASKS:
+        raise InterLCMError(f"task {task!r} doesn't exist; choose one of {', '.join(TASKS)}")
+    if out.exists():
+        raise InterLCMError(f"{out}: exists already; name a new folder, or move this one away")
+    lcm = resolve(
+        sources.lcm, needed(_LCM_STEMS, [*(f"{n}/config.json" for n in _LCM_STEMS), _SCHEDULER], sources.variant)
+    )
+    clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"], sources.variant))
+    config, weights = _read(sources, lcm, clip)
+    config = dataclasses.replace(
+        config,
+        num_network_calls=num_network_calls,
+        task=task,
+        color_fix=TASKS[task],
+        image_size=image_size,
+        weights=_origins(sources, licence),
+    )
+    config.check()
+    with whole_folder(out) as temporary:
+        write_config(temporary, config)
+        for name in NETWORKS:
+            # Popped, so that a file's mapped pages are let go before the next file's come.
+            origin, tensors = weights.pop(name)
+            converted = to_jax(tensors, abstract_weights(config, name), _CLASSES[name][1], origin)
+            with contextlib.nullcontext(converted) if allow_nan else checked(converted, origin) as lazy:
+                write_safetensors(
+                    weights_file(temporary, name), lazy, progress=lambda count, name=name: progress(name, count)
+                )
+    return config
+
+
+def export(folder: Path, out: Path, progress: Progress = lambda network, count: None) -> None:
+    """Writes a model folder back as PyTorch has it; every file loads there with strict=True.
+
+    Makes `lcm/` (a diffusers folder with unet, vae and scheduler), `clip/` (transformers, vision tower only),
+    `visual_encoder.pth` and `spatial_encoder.pth` (each under `params` and `params_ema`).
+
+    Args:
+        folder: the model folder.
+        out: the folder to make; it appears whole or not at all.
+        progress: see `Progress`.
+
+    Raises:
+        InterLCMError: `folder` isn't a model folder, `out` exists, or PyTorch isn't installed.
+        WeightsError: the model folder's weights don't fit its config.
+    """
+    config = read_config(folder)
+    with whole_folder(out) as temporary:
+        for name in NETWORKS:
+            path = weights_file(folder, name)
+            shapes = abstract_weights(config, name)
+            stored = to_jax(open_safetensors(path), shapes, _IDENTITY, path)
+            tensors = _counted(to_torch(stored, shapes, _CLASSES[name][1]), name, progress)
+            if name in _LCM_STEMS:
+                write_folder(temporary / "lcm" / name, config.networks[name].to_json(), tensors)
+            elif name == "clip_vision":
+                settings = {**config.clip_vision.to_json(), "architectures": ["CLIPVisionModel"]}
+                write_folder(temporary / "clip", settings, tensors, TRANSFORMERS)
+            else:
+                write_torch(temporary / f"{name}.pth", tensors)
+        scheduler = temporary / "lcm" / _SCHEDULER
+        scheduler.parent.mkdir()
+        scheduler.write_text(json.dumps(config.schedule.to_json(), indent=2) + "\n")
+
+
+def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """A network's weights by path, as shapes."""
+    network = _CLASSES[name][0]
+    build = nnx.eval_shape(lambda: network(config.networks[name], rngs=nnx.Rngs(0)))
+    return skeleton(build)
+
+
+def _read(sources: Sources, lcm: Path, clip: Path) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights]]]:
+    """The model's config, and each network's origin and tensors, unread."""
+    unet_config = _parse(UNetConfig, lcm / "unet" / "config.json")
+    vae_config = _parse(VAEConfig, lcm / "vae" / "config.json")
+    scheduler = lcm / _SCHEDULER
+    schedule = ScheduleConfig.from_json(read_json(scheduler)) if scheduler.exists() else ScheduleConfig()
+    clip_config, clip_weights = _read_clip(clip, sources.variant)
+    spatial = read_weights(sources.spatial_encoder)
+    visual = read_weights(sources.visual_encoder)
+    config = ModelConfig(
+        unet=unet_config,
+        vae=vae_config,
+        clip_vision=clip_config,
+        visual_encoder=visual_encoder.infer_config(
+            _shapes(visual), clip_config.hidden_size, origin=sources.visual_encoder
+        ),
+        spatial_encoder=controlnet.infer_config(_shapes(spatial), unet_config),
+        schedule=schedule,
+    )
+    return config, {
+        "unet": (lcm / "unet", read_weights(lcm / "unet", DIFFUSERS, sources.variant)),
+        "spatial_encoder": (sources.spatial_encoder, spatial),
+        "clip_vision": (clip, clip_weights),
+        "vae": (lcm / "vae", read_weights(lcm / "vae", DIFFUSERS, sources.variant)),
+        "visual_encoder": (sources.visual_encoder, visual),
+    }
+
+
+def _read_clip(clip: Path, variant: str | None) -> tuple[CLIPVisionConfig, _Weights]:
+    weights = read_weights(clip, TRANSFORMERS, variant)
+    if clip_vision.is_openai(weights):
+        return clip_vision.openai_config(weights), clip_vision.from_openai(weights)
+    folder = clip if clip.is_dir() else clip.parent
+    return _parse(CLIPVisionConfig, folder / "config.json"), weights
+
+
+def _parse(kind: type, path: Path) -> Any:
+    settings = read_json(path)
+    try:
+        return kind.from_json(settings)
+    except InterLCMError as error:
+        raise InterLCMError(f"{path}: {error}") from error
+
+
+def _shapes(weights: _Weights) -> dict[str, tuple[int, ...]]:
+    return {key: tensor.shape for key, tensor in weights.items()}
+
+
+def _counted(tensors: _Weights, name: str, progress: Progress) -> _Weights:
+    """The same tensors, each reported when it is read."""
+
+    def count(tensor: LazyTensor) -> LazyTensor:
+        def load(index: Any) -> np.ndarray:
+            array = tensor.read(index)
+            progress(name, array.nbytes)
+            return array
+
+        return dataclasses.replace(tensor, load=load)
+
+    return {key: count(tensor) for key, tensor in tensors.items()}
+
+
+def _origins(sources: Sources, licence: str) -> dict[str, dict[str, str]]:
+    lcm, clip, spatial, visual = (
+        # A local path says nothing to others, and something about its owner: just its last part is kept.
+        Path(source).name if Path(source).exists() else str(source)
+        for source in (sources.lcm, sources.clip, sources.spatial_encoder, sources.visual_encoder)
+    )
+    frozen = {"licence": "see its origin"}
+    return {
+        "unet": {"origin": f"{lcm}/unet", **frozen},
+        "vae": {"origin": f"{lcm}/vae", **frozen},
+        "clip_vision": {"origin": clip, **frozen},
+        "spatial_encoder": {"origin": spatial, "licence": licence},
+        "visual_encoder": {"origin": visual, "licence": licence},
+    }

@@ -1,0 +1,72 @@
+"""LPIPS (VGG16, v0.1): the learned perceptual distance, as the lpips-j package computes it.
+
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (CVPR 2018, arXiv 1801.03924).
+lpips-j looks for its weights on the hub each time it is traced and compiles them into the program as constants; here
+the same network takes them as an argument. `convert.lpips` reads them.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from flaxmodels import VGG16
+from jaxtyping import Array, Float
+from lpips_j import lpips as lpips_j
+
+Params = dict[str, Any]  # nested: {"vgg": {"conv1_1": {"kernel", "bias"}, ...}, "lins_0": {"layer": {"kernel"}}, ...}
+
+_LAYERS = {"relu1_2": 64, "relu2_2": 128, "relu3_3": 256, "relu4_3": 512, "relu5_3": 512}
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of pixels in [0, 1]
+
+
+def lpips(
+    params: Params,
+    x: Float[Array, "B H W 3"],
+    y: Float[Array, "B H W 3"],
+    normalization: Literal["standard", "reference"] = "standard",
+) -> Float[Array, "B"]:
+    """The distance of each pair of images; 0 for equal ones, computed in float32.
+
+    Args:
+        params: the weights (see `convert.lpips.load`).
+        x: images in [-1, 1], at least 16 x 16.
+        y: images to compare them with.
+        normalization: "standard" for the distance of the papers; "reference" as InterLCM's release trains: the images
+            are first normalised by ImageNet's mean and standard deviation, which LPIPS then does once more.
+    """
+    x, y = (_normalized(image.astype(jnp.float32), normalization) for image in (x, y))
+    return _Network().apply({"params": params}, x, y)[:, 0, 0, 0]
+
+
+def skeleton() -> dict[str, jax.ShapeDtypeStruct]:
+    """The weights by path, like `vgg.conv1_1.kernel`, as shapes (see `convert.rules`)."""
+    return traverse_util.flatten_dict(jax.eval_shape(random_params, jax.random.key(0)), sep=".")
+
+
+def random_params(key: Array) -> Params:
+    """Random weights of the real sizes (14.7 M), for runs that only exercise the code."""
+    image = jnp.zeros((1, 16, 16, 3))
+    params = jax.jit(_Network().init)(key, image, image)["params"]
+    # Real heads are positive: a distance must grow with every difference.
+    heads = {
+        name: jax.tree.map(lambda w: jnp.full_like(w, 1 / w.size), params[name]) for name in params if name != "vgg"
+    }
+    return {"vgg": params["vgg"], **heads}
+
+
+def _normalized(image: jax.Array, normalization: str) -> jax.Array:
+    if normalization == "standard":
+        return image
+    if normalization == "reference":
+        return ((image + 1) / 2 - jnp.array([[[_MEAN]]])) / jnp.array([[[_STD]]])
+    raise ValueError(f"normalization={normalization!r} is neither 'standard' nor 'reference'")
+
+
+class _Network(lpips_j.LPIPS):
+    """lpips-j's network, with parameters in place of the files it opens."""
+
+    def setup(self):
+        self.feature_names = list(_LAYERS)
+        self.vgg = VGG16(output="activations", pretrained=None, include_head=False)
+        self.lins = [lpips_j.NetLinLayer(jnp.zeros((1, 1, width, 1))) for width in _LAYERS.values()]
