@@ -15,6 +15,9 @@ from interlcm_jax.models.layers import Conv, Init, call, recomputes
 from interlcm_jax.models.unet import UNetConfig, UNetEncoder
 from interlcm_jax.models.unet_blocks import BlockKeyValues
 
+# What a UNet's config tells and a ControlNet's doesn't: it has no up blocks, output or guidance embedding.
+_ABSENT = ("out_channels", "up_block_types", "time_cond_proj_dim")
+
 
 @dataclasses.dataclass(frozen=True)
 class ControlNetConfig(UNetConfig):
@@ -47,12 +50,12 @@ class ControlNetConfig(UNetConfig):
     @classmethod
     def from_unet(cls, unet: UNetConfig, **changes: Any) -> Self:
         """The ControlNet that fits a UNet; it has no guidance embedding."""
-        return cls(**{**dataclasses.asdict(unet), "time_cond_proj_dim": None, **changes})
+        shared = {key: value for key, value in dataclasses.asdict(unet).items() if key not in _ABSENT}
+        return cls(**{**shared, **changes})
 
     def to_json(self) -> dict[str, Any]:
-        """The published `config.json`; a ControlNet's has no up blocks, output or guidance embedding."""
-        absent = ("out_channels", "up_block_types", "time_cond_proj_dim")
-        return {key: value for key, value in super().to_json().items() if key not in absent}
+        """The published `config.json`."""
+        return {key: value for key, value in super().to_json().items() if key not in _ABSENT}
 
 
 class ControlNetConditioningEmbedding(nnx.Module):

@@ -26,7 +26,7 @@ def lpips(
     y: Float[Array, "B H W 3"],
     normalization: Literal["standard", "reference"] = "standard",
 ) -> Float[Array, "B"]:
-    """The distance of each pair of images; 0 for equal ones, computed in float32.
+    """The distance of each pair of images, computed in float32; 0 (to 1e-12) for equal ones.
 
     Args:
         params: the weights (see `convert.lpips.load`).
