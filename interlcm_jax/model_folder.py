@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -94,6 +94,11 @@ class ModelConfig:
         """Pixels of the image for each latent, along one side."""
         return 2 ** (len(self.vae.block_out_channels) - 1)
 
+    def latent_shape(self, image_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Height, width and channels of the latents of (B, H, W, 3) images."""
+        _, height, width, _ = image_shape
+        return height // self.downsampling, width // self.downsampling, self.vae.latent_channels
+
     def check(self) -> None:
         """Checks that the networks fit each other.
 
@@ -160,12 +165,14 @@ def read_config(folder: Path) -> ModelConfig:
     """Reads a model folder's `config.json`.
 
     Raises:
-        InterLCMError: there is none, or it isn't a model folder's.
+        InterLCMError: there is none, it isn't a model folder's, or its networks don't fit each other.
     """
     path = folder / CONFIG
     try:
-        return ModelConfig.from_json(json.loads(path.read_text()))
-    except FileNotFoundError:
+        config = ModelConfig.from_json(json.loads(path.read_bytes()))
+        config.check()
+        return config
+    except (FileNotFoundError, NotADirectoryError):
         raise InterLCMError(f"{folder}: not a model folder (no {CONFIG}); make one with interlcm convert") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise InterLCMError(f"{path}: {error}") from error

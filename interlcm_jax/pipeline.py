@@ -1,7 +1,6 @@
 """InterLCM: low-quality faces in, restored faces out, in one compiled program."""
 
 import functools
-from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
@@ -12,10 +11,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
+from interlcm_jax.arguments import check_calls, check_color_fix, check_dtype, check_images, check_noise, check_seed
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.diffusion.sampler import sample
 from interlcm_jax.diffusion.schedule import restoration_steps
-from interlcm_jax.errors import InterLCMError
 from interlcm_jax.hub import matching, resolve
 from interlcm_jax.imaging.clip_preprocess import clip_preprocess
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
@@ -130,7 +129,7 @@ def _program(
     """The whole restoration, from pixels to pixels: uint8 to uint8, or float to float."""
     images = lq.astype(jnp.float32) / 127.5 - 1 if lq.dtype == jnp.uint8 else lq.astype(jnp.float32)
     if noise is None:
-        noise = draw_noise(seed, num_network_calls, _latent_shape(config, lq.shape))
+        noise = draw_noise(seed, num_network_calls, config.latent_shape(lq.shape))
     restored = fix_color(restore(nnx.merge(graph, weights), config, images, noise), images, fix)
     if lq.dtype == jnp.uint8:
         return jnp.round((jnp.clip(restored, -1, 1) + 1) * 127.5).astype(jnp.uint8)
@@ -175,13 +174,13 @@ class InterLCM:
             allow_nan: load weights with NaN or infinity in them all the same.
 
         Raises:
-            InterLCMError: there is no such folder, or it isn't whole.
+            InterLCMError: there is no such folder or dtype, or the folder isn't whole.
             WeightsError: weights don't fit their network; every offending key is listed.
         """
+        dtype, held = check_dtype(dtype), check_dtype(param_dtype or dtype)
         folder = resolve(model, matching(CONFIG, *(f"{name}.safetensors" for name in NETWORKS)))
         config = read_config(folder)
-        held = jnp.dtype(param_dtype or dtype)
-        networks = nnx.eval_shape(lambda: Networks(config, rngs=nnx.Rngs(0), dtype=jnp.dtype(dtype), param_dtype=held))
+        networks = nnx.eval_shape(lambda: Networks(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=held))
         for name in NETWORKS:
             network = getattr(networks, name)
             rule = functools.partial(_named, sharding, name) if callable(sharding) else sharding
@@ -214,24 +213,15 @@ class InterLCM:
             The restored images: uint8 for uint8; float32 for float, near [-1, 1] and not clipped.
 
         Raises:
-            InterLCMError: shape, dtype, noise, number of calls or colour fix don't fit.
+            InterLCMError: shape, dtype, noise, seed, number of calls or colour fix don't fit.
         """
-        calls = num_network_calls or (self.config.num_network_calls if noise is None else len(noise))
-        _check_images(lq, self.config)
-        restoration_steps(self.config.schedule, calls)
+        check_images(lq, self.config)
+        noise = None if noise is None else jnp.asarray(noise, jnp.float32)
+        calls = check_calls(num_network_calls, noise, self.config)
         if noise is not None:
-            noise = jnp.asarray(noise, jnp.float32)
-            _check_noise(noise, calls, lq.shape, self.config)
-        return _program(
-            self.graph,
-            self.config,
-            self.weights,
-            jnp.asarray(lq),
-            noise,
-            jnp.uint32(seed),
-            calls,
-            color_fix or self.config.color_fix,
-        )
+            check_noise(noise, calls, lq.shape, self.config)
+        seed, fix = check_seed(seed), check_color_fix(color_fix, self.config)
+        return _program(self.graph, self.config, self.weights, jnp.asarray(lq), noise, seed, calls, fix)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a model folder, which appears whole or not at all.
@@ -260,26 +250,3 @@ def _guidance(config: ModelConfig, count: int) -> Array | None:
     if config.unet.time_cond_proj_dim is None:
         return None
     return guidance_embedding(jnp.full((count,), config.guidance_scale - 1.0), config.unet.time_cond_proj_dim)
-
-
-def _latent_shape(config: ModelConfig, shape: Collection[int]) -> tuple[int, int, int]:
-    _, height, width, _ = shape
-    return height // config.downsampling, width // config.downsampling, config.vae.latent_channels
-
-
-def _check_images(lq: Array, config: ModelConfig) -> None:
-    multiple = config.downsampling
-    if lq.ndim != 4 or lq.shape[-1] != 3 or lq.shape[1] % multiple or lq.shape[2] % multiple or 0 in lq.shape:
-        raise InterLCMError(
-            f"lq has shape {tuple(lq.shape)}, but must be (B, H, W, 3) with H and W multiples of {multiple}"
-        )
-    if lq.dtype != np.uint8 and not jnp.issubdtype(lq.dtype, jnp.floating):
-        raise InterLCMError(f"lq is {lq.dtype}, but must be uint8, or floating point in [-1, 1]")
-
-
-def _check_noise(noise: Array, calls: int, lq_shape: tuple[int, ...], config: ModelConfig) -> None:
-    latent = _latent_shape(config, lq_shape)
-    if noise.shape not in {(calls, b, *latent) for b in (1, lq_shape[0])}:
-        raise InterLCMError(
-            f"noise has shape {tuple(noise.shape)}, but must be {(calls, lq_shape[0], *latent)} (calls, B, H/8, W/8, C)"
-        )

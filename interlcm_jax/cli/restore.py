@@ -39,6 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.batch_size < 1:
         raise InterLCMError(f"--batch-size is {arguments.batch_size}, but must be at least 1")
     jobs = plan(arguments.inputs, arguments.out)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InterLCMError(f"{arguments.out}: the folder can't be made ({error.strerror})") from error
     model = InterLCM.from_pretrained(arguments.model, arguments.dtype)
     print(
         f"{len(jobs)} images, {model.config.num_network_calls} network calls at {model.config.image_size} px; "

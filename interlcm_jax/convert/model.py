@@ -169,7 +169,7 @@ def _read(sources: Sources, lcm: Path, clip: Path) -> tuple[ModelConfig, dict[st
     unet_config = _parse(UNetConfig, lcm / "unet" / "config.json")
     vae_config = _parse(VAEConfig, lcm / "vae" / "config.json")
     scheduler = lcm / _SCHEDULER
-    schedule = ScheduleConfig.from_json(read_json(scheduler)) if scheduler.exists() else ScheduleConfig()
+    schedule = _parse(ScheduleConfig, scheduler) if scheduler.exists() else ScheduleConfig()
     clip_config, clip_weights = _read_clip(clip, sources.variant)
     spatial = read_weights(sources.spatial_encoder)
     visual = read_weights(sources.visual_encoder)

@@ -1,0 +1,72 @@
+"""Checks of what callers hand to `InterLCM`; each error names the value and says what is allowed."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.color_fix import METHODS
+from interlcm_jax.model_folder import ModelConfig
+
+_DTYPES = ("float32", "bfloat16")
+
+
+def check_dtype(dtype: DTypeLike) -> np.dtype:
+    """The dtype to compute or hold weights in.
+
+    Raises:
+        InterLCMError: it is none, or not one the networks run in.
+    """
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.name not in _DTYPES:
+        raise InterLCMError(f"dtype is {dtype!r}, but must be {' or '.join(_DTYPES)}")
+    return found
+
+
+def check_images(lq: Array, config: ModelConfig) -> None:
+    """Low-quality images: (B, H, W, 3), uint8 or float."""
+    multiple = config.downsampling
+    if lq.ndim != 4 or lq.shape[-1] != 3 or lq.shape[1] % multiple or lq.shape[2] % multiple or 0 in lq.shape:
+        raise InterLCMError(
+            f"lq has shape {tuple(lq.shape)}, but must be (B, H, W, 3) with H and W multiples of {multiple}"
+        )
+    if lq.dtype != np.uint8 and not jnp.issubdtype(lq.dtype, jnp.floating):
+        raise InterLCMError(f"lq is {lq.dtype}, but must be uint8, or floating point in [-1, 1]")
+
+
+def check_calls(num_network_calls: int | None, noise: Array | None, config: ModelConfig) -> int:
+    """The number of network calls: the one asked for, else the noise's, else the model's."""
+    if num_network_calls is None:
+        num_network_calls = config.num_network_calls if noise is None or noise.ndim != 5 else noise.shape[0]
+    allowed = range(1, config.schedule.original_inference_steps)
+    if num_network_calls not in allowed:
+        raise InterLCMError(f"num_network_calls is {num_network_calls!r}, but must be 1 to {allowed[-1]}")
+    return int(num_network_calls)
+
+
+def check_noise(noise: Array, calls: int, lq_shape: tuple[int, ...], config: ModelConfig) -> None:
+    """Noise for every call, and for each image or one for all."""
+    latent = config.latent_shape(lq_shape)
+    if noise.shape not in {(calls, b, *latent) for b in (1, lq_shape[0])}:
+        raise InterLCMError(
+            f"noise has shape {tuple(noise.shape)}, but must be {(calls, lq_shape[0], *latent)} (calls, B, H/8, W/8, C)"
+        )
+
+
+def check_seed(seed: int) -> np.uint32:
+    """A seed, which is 32 bits wide."""
+    if seed not in range(2**32):
+        raise InterLCMError(f"seed is {seed!r}, but must be an integer from 0 to {2**32 - 1}")
+    return np.uint32(seed)
+
+
+def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
+    """The colour fix asked for, else the task's."""
+    color_fix = config.color_fix if color_fix is None else color_fix
+    if color_fix not in METHODS:
+        raise InterLCMError(f"color_fix is {color_fix!r}, but must be one of {', '.join(METHODS)}")
+    return color_fix
