@@ -5,6 +5,7 @@ lpips-j looks for its weights on the hub each time it is traced and compiles the
 the same network takes them as an argument. `convert.lpips` reads them.
 """
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -41,18 +42,24 @@ def lpips(
 
 def skeleton() -> dict[str, jax.ShapeDtypeStruct]:
     """The weights by path, like `vgg.conv1_1.kernel`, as shapes (see `convert.rules`)."""
-    return traverse_util.flatten_dict(jax.eval_shape(random_params, jax.random.key(0)), sep=".")
+    image = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    return traverse_util.flatten_dict(
+        jax.eval_shape(_Network().init, jax.random.key(0), image, image)["params"], sep="."
+    )
 
 
 def random_params(key: Array) -> Params:
     """Random weights of the real sizes (14.7 M), for runs that only exercise the code."""
-    image = jnp.zeros((1, 16, 16, 3))
-    params = jax.jit(_Network().init)(key, image, image)["params"]
-    # Real heads are positive: a distance must grow with every difference.
-    heads = {
-        name: jax.tree.map(lambda w: jnp.full_like(w, 1 / w.size), params[name]) for name in params if name != "vgg"
-    }
-    return {"vgg": params["vgg"], **heads}
+    params = {}
+    for i, (path, spec) in enumerate(skeleton().items()):
+        if path.startswith("lins"):  # positive, as the real ones: the distance must grow with every difference
+            params[path] = jnp.full(spec.shape, 1 / spec.size)
+        elif path.endswith("bias"):
+            params[path] = jnp.zeros(spec.shape)
+        else:
+            scale = (2 / math.prod(spec.shape[:-1])) ** 0.5
+            params[path] = scale * jax.random.normal(jax.random.fold_in(key, i), spec.shape)
+    return traverse_util.unflatten_dict(params, sep=".")
 
 
 def _normalized(image: jax.Array, normalization: str) -> jax.Array:
