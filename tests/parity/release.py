@@ -34,15 +34,7 @@ class Release:
     @classmethod
     def random(cls, config: ModelConfig) -> "Release":
         """Random weights that keep every activation near unit scale."""
-        clip_config = {k: v for k, v in config.clip_vision.to_json().items() if k != "model_type"}
-        return cls(
-            config,
-            randomize(diffusers.UNet2DConditionModel.from_config(config.unet.to_json()), seed=1),
-            randomize(diffusers.AutoencoderKL.from_config(config.vae.to_json()), seed=2),
-            randomize(transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**clip_config)), seed=3),
-            randomize(Twin(config.visual_encoder), seed=4),
-            randomize(diffusers.ControlNetModel.from_config(config.spatial_encoder.to_json()), seed=5),
-        )
+        return cls(config, *(build(config) for build in (unet, vae, clip, visual_encoder, spatial_encoder)))
 
     @torch.no_grad()
     def restore(self, lq: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -83,8 +75,7 @@ class Release:
         resized = F.interpolate((lq + 1) / 2, size=resized, mode="bicubic", align_corners=False)
         top, left = (round((length - size) / 2) for length in resized.shape[2:])
         resized = resized[:, :, top : top + size, left : left + size]
-        model = getattr(self.clip, "vision_model", self.clip)
-        return model.post_layernorm(model((resized - CLIP_MEAN) / CLIP_STD).last_hidden_state)
+        return all_tokens(self.clip, (resized - CLIP_MEAN) / CLIP_STD)
 
     def save(self, folder: Path, *, safe: bool = True) -> dict[str, str]:
         """Writes the release's files; returns the arguments of `convert` by name."""
@@ -103,6 +94,38 @@ class Release:
             "visual_encoder": folder / "visual_encoder.pth",
             "spatial_encoder": folder / "spatial_encoder.pth",
         }
+
+
+def unet(config: ModelConfig) -> diffusers.UNet2DConditionModel:
+    """The frozen LCM."""
+    return randomize(diffusers.UNet2DConditionModel.from_config(config.unet.to_json()), seed=1)
+
+
+def vae(config: ModelConfig) -> diffusers.AutoencoderKL:
+    """The frozen autoencoder."""
+    return randomize(diffusers.AutoencoderKL.from_config(config.vae.to_json()), seed=2)
+
+
+def clip(config: ModelConfig) -> transformers.CLIPVisionModel:
+    """The frozen token tower."""
+    settings = {key: value for key, value in config.clip_vision.to_json().items() if key != "model_type"}
+    return randomize(transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**settings)), seed=3)
+
+
+def visual_encoder(config: ModelConfig) -> Twin:
+    """The trained Visual Encoder."""
+    return randomize(Twin(config.visual_encoder), seed=4)
+
+
+def spatial_encoder(config: ModelConfig) -> diffusers.ControlNetModel:
+    """The trained ControlNet."""
+    return randomize(diffusers.ControlNetModel.from_config(config.spatial_encoder.to_json()), seed=5)
+
+
+def all_tokens(clip: transformers.CLIPVisionModel, pixels: torch.Tensor) -> torch.Tensor:
+    """CLIP's tokens, the post norm applied to every one, where transformers applies it to the first only."""
+    model = getattr(clip, "vision_model", clip)
+    return model.post_layernorm(model(pixels).last_hidden_state)
 
 
 def wavelet(restored: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
