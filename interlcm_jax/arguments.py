@@ -42,10 +42,8 @@ def check_calls(num_network_calls: int | None, noise: Array | None, config: Mode
     """The number of network calls: the one asked for, else the noise's, else the model's."""
     if num_network_calls is None:
         num_network_calls = config.num_network_calls if noise is None or noise.ndim != 5 else noise.shape[0]
-    allowed = range(1, config.schedule.original_inference_steps)
-    if num_network_calls not in allowed:
-        raise InterLCMError(f"num_network_calls is {num_network_calls!r}, but must be 1 to {allowed[-1]}")
-    return int(num_network_calls)
+    most = config.schedule.original_inference_steps - 1
+    return _integer("num_network_calls", num_network_calls, 1, most)
 
 
 def check_noise(noise: Array, calls: int, lq_shape: tuple[int, ...], config: ModelConfig) -> None:
@@ -59,9 +57,7 @@ def check_noise(noise: Array, calls: int, lq_shape: tuple[int, ...], config: Mod
 
 def check_seed(seed: int) -> np.uint32:
     """A seed, which is 32 bits wide."""
-    if seed not in range(2**32):
-        raise InterLCMError(f"seed is {seed!r}, but must be an integer from 0 to {2**32 - 1}")
-    return np.uint32(seed)
+    return np.uint32(_integer("seed", seed, 0, 2**32 - 1))
 
 
 def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
@@ -70,3 +66,9 @@ def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
     if color_fix not in METHODS:
         raise InterLCMError(f"color_fix is {color_fix!r}, but must be one of {', '.join(METHODS)}")
     return color_fix
+
+
+def _integer(name: str, value: int, least: int, most: int) -> int:
+    if not isinstance(value, int | np.integer) or not least <= value <= most:
+        raise InterLCMError(f"{name} is {value!r}, but must be an integer from {least} to {most}")
+    return int(value)
