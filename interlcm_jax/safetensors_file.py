@@ -91,7 +91,6 @@ def write_safetensors(
     tensors: Mapping[str, LazyTensor],
     *,
     metadata: Mapping[str, str] | None = None,
-    progress: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Writes a file tensor by tensor, in the order of the names; the peak is one tensor.
 
@@ -99,7 +98,6 @@ def write_safetensors(
         path: the file; overwritten.
         tensors: what to write.
         metadata: the file's own text notes.
-        progress: called with the number of bytes written after each tensor.
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
@@ -117,7 +115,6 @@ def write_safetensors(
         for name in order:
             array = np.ascontiguousarray(tensors[name].read())
             file.write(array.reshape(-1).view(np.uint8).data)
-            progress(array.nbytes)
         file.flush()
         os.fsync(file.fileno())
 

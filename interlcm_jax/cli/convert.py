@@ -23,6 +23,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--visual-encoder", required=True, type=Path, metavar="FILE", help="visual_encoder_*.pth")
     parser.add_argument("--spatial-encoder", required=True, type=Path, metavar="FILE", help="spatial_encoder_*.pth")
+    parser.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg16 .pth, for LPIPS (not to restore)")
+    parser.add_argument("--lpips-heads", type=Path, metavar="FILE", help="the lpips package's weights/v0.1/vgg.pth")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="the model folder to make")
     parser.add_argument(
         "--num-network-calls", type=int, default=3, help="what the .pth files were trained for: 3 or 1 (default: 3)"
@@ -40,7 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
     from interlcm_jax.convert.model import Sources, convert
 
     sources = Sources(
-        arguments.lcm, arguments.clip, arguments.visual_encoder, arguments.spatial_encoder, arguments.variant
+        arguments.lcm,
+        arguments.clip,
+        arguments.visual_encoder,
+        arguments.spatial_encoder,
+        arguments.vgg,
+        arguments.lpips_heads,
+        arguments.variant,
     )
     with byte_bar() as bar:
         convert(
@@ -63,7 +71,8 @@ class byte_bar(tqdm):  # noqa: N801 - it is used like tqdm
     def __init__(self):
         super().__init__(unit="B", unit_scale=True, unit_divisor=1024, desc="reading")
 
-    def advance(self, network: str, count: int) -> None:
-        """Reports `count` more bytes of a network."""
+    def advance(self, network: str, count: int, total: int) -> None:
+        """Reports `count` more bytes of a network, of `total` for all."""
+        self.total = total
         self.set_description(network, refresh=False)
         self.update(count)

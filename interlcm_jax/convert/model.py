@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ from interlcm_jax.safetensors_file import LazyTensor, open_safetensors, write_sa
 
 _Weights = dict[str, LazyTensor]
 
-# Called with the name of the network and the bytes written, after each tensor.
-Progress = Callable[[str, int], object]
+# Called after each tensor with the name of its network, its bytes, and the bytes of all networks.
+Progress = Callable[[str, int, int], object]
 
 _CLASSES: Mapping[str, tuple[type[nnx.Module], Table]] = {
     "unet": (UNet2DCondition, unet.TABLE),
@@ -55,6 +56,8 @@ class Sources:
         clip: a transformers CLIP folder, vision-only or full, or its hub name; or a file in OpenAI's layout.
         visual_encoder: InterLCM's `visual_encoder_*.pth`.
         spatial_encoder: InterLCM's `spatial_encoder_*.pth`.
+        vgg: torchvision's VGG16, for the LPIPS loss and metric; not needed to restore.
+        lpips_heads: the `lpips` package's heads for it, `weights/v0.1/vgg.pth`.
         variant: like "fp16", to take that variant's files of the LCM and CLIP.
     """
 
@@ -62,6 +65,8 @@ class Sources:
     clip: str
     visual_encoder: Path
     spatial_encoder: Path
+    vgg: Path | None = None
+    lpips_heads: Path | None = None
     variant: str | None = None
 
 
@@ -74,7 +79,7 @@ def convert(
     image_size: int = 512,
     licence: str = "not stated",
     allow_nan: bool = False,
-    progress: Progress = lambda network, count: None,
+    progress: Progress = lambda network, count, total: None,
 ) -> ModelConfig:
     """Writes a model folder from PyTorch weights, tensor by tensor, in the dtype they come in.
 
@@ -96,11 +101,7 @@ def convert(
         raise InterLCMError(f"task {task!r} doesn't exist; choose one of {', '.join(TASKS)}")
     if out.exists():
         raise InterLCMError(f"{out}: exists already; name a new folder, or move this one away")
-    lcm = resolve(
-        sources.lcm, needed(_LCM_STEMS, [*(f"{n}/config.json" for n in _LCM_STEMS), _SCHEDULER], sources.variant)
-    )
-    clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"], sources.variant))
-    config, weights = _read(sources, lcm, clip)
+    config, weights = _read(sources)
     config = dataclasses.replace(
         config,
         num_network_calls=num_network_calls,
@@ -110,24 +111,32 @@ def convert(
         weights=_origins(sources, licence),
     )
     config.check()
+    # All files are checked by name and shape before the first byte is written.
+    converted = {
+        name: (origin, to_jax(tensors, abstract_weights(config, name), _CLASSES[name][1], origin))
+        for name, (origin, tensors) in weights.items()
+    }
+    converted |= _lpips(sources)
+    del weights
+    total = sum(_bytes(tensors) for _, tensors in converted.values())
     with whole_folder(out) as temporary:
         write_config(temporary, config)
-        for name in NETWORKS:
+        for name in list(converted):
             # Popped, so that a file's mapped pages are let go before the next file's come.
-            origin, tensors = weights.pop(name)
-            converted = to_jax(tensors, abstract_weights(config, name), _CLASSES[name][1], origin)
-            with contextlib.nullcontext(converted) if allow_nan else checked(converted, origin) as lazy:
-                write_safetensors(
-                    weights_file(temporary, name), lazy, progress=lambda count, name=name: progress(name, count)
-                )
+            origin, tensors = converted.pop(name)
+            with contextlib.nullcontext(tensors) if allow_nan else checked(tensors, origin) as lazy:
+                counted = _counted(lazy, name, total, progress)
+                write_safetensors(weights_file(temporary, name), counted)
+            del tensors, lazy, counted
     return config
 
 
-def export(folder: Path, out: Path, progress: Progress = lambda network, count: None) -> None:
+def export(folder: Path, out: Path, progress: Progress = lambda network, count, total: None) -> None:
     """Writes a model folder back as PyTorch has it; every file loads there with strict=True.
 
     Makes `lcm/` (a diffusers folder with unet, vae and scheduler), `clip/` (transformers, vision tower only),
-    `visual_encoder.pth` and `spatial_encoder.pth` (each under `params` and `params_ema`).
+    `visual_encoder.pth` and `spatial_encoder.pth` (each under `params` and `params_ema`), and where the model folder
+    holds LPIPS, `vgg16.pth` and `lpips_vgg.pth` (its heads).
 
     Args:
         folder: the model folder.
@@ -139,22 +148,20 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count: 
         WeightsError: the model folder's weights don't fit its config.
     """
     config = read_config(folder)
+    exported = {}
+    for name in NETWORKS:
+        path, shapes = weights_file(folder, name), abstract_weights(config, name)
+        stored = to_jax(open_safetensors(path), shapes, _IDENTITY, path)
+        exported[name] = to_torch(stored, shapes, _CLASSES[name][1])
+    total = sum(map(_bytes, exported.values()))
     with whole_folder(out) as temporary:
-        for name in NETWORKS:
-            path = weights_file(folder, name)
-            shapes = abstract_weights(config, name)
-            stored = to_jax(open_safetensors(path), shapes, _IDENTITY, path)
-            tensors = _counted(to_torch(stored, shapes, _CLASSES[name][1]), name, progress)
-            if name in _LCM_STEMS:
-                write_folder(temporary / "lcm" / name, config.networks[name].to_json(), tensors)
-            elif name == "clip_vision":
-                settings = {**config.clip_vision.to_json(), "architectures": ["CLIPVisionModel"]}
-                write_folder(temporary / "clip", settings, tensors, TRANSFORMERS)
-            else:
-                write_torch(temporary / f"{name}.pth", tensors)
+        for name, tensors in exported.items():
+            _export_network(config, name, _counted(tensors, name, total, progress), temporary)
         scheduler = temporary / "lcm" / _SCHEDULER
         scheduler.parent.mkdir()
         scheduler.write_text(json.dumps(config.schedule.to_json(), indent=2) + "\n")
+        if weights_file(folder, "lpips").exists():
+            _export_lpips(weights_file(folder, "lpips"), temporary)
 
 
 def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtypeStruct]:
@@ -164,8 +171,11 @@ def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtype
     return skeleton(build)
 
 
-def _read(sources: Sources, lcm: Path, clip: Path) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights]]]:
+def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights]]]:
     """The model's config, and each network's origin and tensors, unread."""
+    lcm_files = [*(f"{name}/config.json" for name in _LCM_STEMS), _SCHEDULER]
+    lcm = resolve(sources.lcm, needed(_LCM_STEMS, lcm_files, sources.variant))
+    clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"], sources.variant))
     unet_config = _parse(UNetConfig, lcm / "unet" / "config.json")
     vae_config = _parse(VAEConfig, lcm / "vae" / "config.json")
     scheduler = lcm / _SCHEDULER
@@ -200,6 +210,36 @@ def _read_clip(clip: Path, variant: str | None) -> tuple[CLIPVisionConfig, _Weig
     return _parse(CLIPVisionConfig, folder / "config.json"), weights
 
 
+def _lpips(sources: Sources) -> dict[str, tuple[str, _Weights]]:
+    """LPIPS' origin and tensors, where they are given."""
+    if sources.vgg is None and sources.lpips_heads is None:
+        return {}
+    if sources.vgg is None or sources.lpips_heads is None:
+        raise InterLCMError("LPIPS needs both VGG16 and its heads: --vgg and --lpips-heads")
+    # Imported here, since it brings h5py and flaxmodels along and a restoration needs neither.
+    from interlcm_jax.convert.lpips import from_pytorch
+
+    return {"lpips": (f"{sources.vgg} and {sources.lpips_heads}", from_pytorch(sources.vgg, sources.lpips_heads))}
+
+
+def _export_network(config: ModelConfig, name: str, tensors: _Weights, out: Path) -> None:
+    """Writes one network in its format."""
+    if name in _LCM_STEMS:
+        write_folder(out / "lcm" / name, config.networks[name].to_json(), tensors)
+    elif name == "clip_vision":
+        settings = {**config.clip_vision.to_json(), "architectures": ["CLIPVisionModel"]}
+        write_folder(out / "clip", settings, tensors, TRANSFORMERS)
+    else:
+        write_torch(out / f"{name}.pth", tensors)
+
+
+def _export_lpips(path: Path, out: Path) -> None:
+    from interlcm_jax.convert.lpips import load, to_pytorch
+
+    for name, weights in zip(("vgg16", "lpips_vgg"), to_pytorch(load(path)), strict=True):
+        write_torch(out / f"{name}.pth", weights, wrappers=())
+
+
 def _parse(kind: type, path: Path) -> Any:
     settings = read_json(path)
     try:
@@ -212,13 +252,17 @@ def _shapes(weights: _Weights) -> dict[str, tuple[int, ...]]:
     return {key: tensor.shape for key, tensor in weights.items()}
 
 
-def _counted(tensors: _Weights, name: str, progress: Progress) -> _Weights:
+def _bytes(tensors: _Weights) -> int:
+    return sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors.values())
+
+
+def _counted(tensors: _Weights, name: str, total: int, progress: Progress) -> _Weights:
     """The same tensors, each reported when it is read."""
 
     def count(tensor: LazyTensor) -> LazyTensor:
         def load(index: Any) -> np.ndarray:
             array = tensor.read(index)
-            progress(name, array.nbytes)
+            progress(name, array.nbytes, total)
             return array
 
         return dataclasses.replace(tensor, load=load)

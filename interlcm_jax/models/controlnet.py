@@ -32,7 +32,11 @@ class ControlNetConfig(UNetConfig):
     conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256)
 
     FIXED: ClassVar = {
-        **{k: v for k, v in UNetConfig.FIXED.items() if not k.startswith(("center", "conv_", "dual", "reverse", "time"))},
+        **{
+            k: v
+            for k, v in UNetConfig.FIXED.items()
+            if not k.startswith(("center", "conv_", "dual", "reverse", "time"))
+        },
         "controlnet_conditioning_channel_order": "rgb",
         "global_pool_conditions": False,
     }

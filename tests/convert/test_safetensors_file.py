@@ -64,12 +64,6 @@ def test_metadata_and_alignment(tmp_path):
         assert entry["data_offsets"][0] % ARRAYS[name].itemsize == 0
 
 
-def test_progress_counts_every_byte(tmp_path):
-    counts = []
-    write(tmp_path / "a.safetensors", progress=counts.append)
-    assert sum(counts) == sum(array.nbytes for array in ARRAYS.values())
-
-
 @pytest.mark.parametrize("index", [..., np.s_[1:4], np.s_[:, 2:, :1], np.s_[2:2], np.s_[::2, ..., 1:]])
 def test_slices(tmp_path, index):
     tensor = open_safetensors(write(tmp_path / "a.safetensors"))["conv.weight"]

@@ -66,7 +66,9 @@ def test_convert_export_convert_is_the_identity(folders, tmp_path):
         visual_encoder=tmp_path / "exported" / "visual_encoder.pth",
         spatial_encoder=tmp_path / "exported" / "spatial_encoder.pth",
     )
-    convert(again, tmp_path / "again", image_size=64)
+    counts = []
+    convert(again, tmp_path / "again", image_size=64, progress=lambda *report: counts.append(report))
+    assert sum(count for _, count, _ in counts) == counts[0][2]  # the progress bar ends at its end
     names = ["config.json", *(f"{name}.safetensors" for name in NETWORKS)]
     assert filecmp.cmpfiles(folder / "model", tmp_path / "again", names, shallow=False) == (names, [], [])
 
