@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from interlcm_jax.diffusion.schedule import ScheduleConfig
 from interlcm_jax.errors import InterLCMError, WeightsError, describe
+from interlcm_jax.imaging.color_fix import METHODS
 from interlcm_jax.models.clip_vision import CLIPVisionConfig
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.controlnet import ControlNetConfig
@@ -100,10 +102,10 @@ class ModelConfig:
         return height // self.downsampling, width // self.downsampling, self.vae.latent_channels
 
     def check(self) -> None:
-        """Checks that the networks fit each other.
+        """Checks that the networks fit each other, and that the settings exist.
 
         Raises:
-            InterLCMError: two of them don't; every pair is named.
+            InterLCMError: two networks don't (every pair is named), or there is no such setting.
         """
         clip, visual, spatial, unet = self.clip_vision, self.visual_encoder, self.spatial_encoder, self.unet
         pairs = {
@@ -121,6 +123,9 @@ class ModelConfig:
             raise InterLCMError(f"the networks don't fit each other: {'; '.join(wrong)}")
         if not 1 <= self.num_network_calls < self.schedule.original_inference_steps:
             raise InterLCMError(f"num_network_calls is {self.num_network_calls}, but must be 3 or 1, or alike")
+        for name, allowed in (("task", TASKS), ("color_fix", METHODS)):
+            if getattr(self, name) not in allowed:
+                raise InterLCMError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}")
         if self.image_size < 1 or self.image_size % self.downsampling:
             raise InterLCMError(f"image_size is {self.image_size}, but must be a multiple of {self.downsampling}")
 
@@ -206,7 +211,8 @@ def load_weights(
         allow_nan: load weights with NaN or infinity in them all the same.
 
     Raises:
-        WeightsError: keys are missing, unexpected or mis-shaped, or weights aren't finite; all are listed.
+        WeightsError: keys are missing, unexpected, mis-shaped or not floating point, or weights aren't finite; all
+            are listed.
     """
     if not path.is_file():
         raise WeightsError(path, ["no such file"], "The model folder isn't whole; convert or copy it again.")
@@ -216,9 +222,15 @@ def load_weights(
         for key, spec in skeleton.items()
         if key in tensors and tensors[key].shape != spec.shape
     ]
+    kinds = [
+        f"{key} ({tensors[key].dtype})"
+        for key in skeleton
+        if key in tensors and not jnp.issubdtype(tensors[key].dtype, jnp.floating)
+    ]
     problems = describe("missing keys", sorted(skeleton.keys() - tensors.keys()))
     problems += describe("unexpected keys", sorted(tensors.keys() - skeleton.keys()))
     problems += describe("mis-shaped keys", shapes)
+    problems += describe("keys that aren't floating point", kinds)
     if problems:
         raise WeightsError(path, problems, f"The file doesn't fit the sizes in {CONFIG}.")
     damaged: set[str] = set()

@@ -34,7 +34,7 @@ from interlcm_jax.models.embeddings import guidance_embedding
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoder
-from interlcm_jax.models.weights import flat_weights, skeleton
+from interlcm_jax.models.weights import abstract, flat_weights, skeleton
 from interlcm_jax.safetensors_file import LazyTensor, write_safetensors
 
 
@@ -180,7 +180,7 @@ class InterLCM:
         dtype, held = check_dtype(dtype), check_dtype(param_dtype or dtype)
         folder = resolve(model, matching(CONFIG, *(f"{name}.safetensors" for name in NETWORKS)))
         config = read_config(folder)
-        networks = nnx.eval_shape(lambda: Networks(config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=held))
+        networks = abstract(lambda rngs: Networks(config, rngs=rngs, dtype=dtype, param_dtype=held))
         for name in NETWORKS:
             network = getattr(networks, name)
             rule = functools.partial(_named, sharding, name) if callable(sharding) else sharding

@@ -2,15 +2,14 @@
 
 import functools
 
-from flax import nnx
-
 from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.models.weights import abstract
 from interlcm_jax.pipeline import InterLCM, Networks
-from tests.models.random_weights import with_random_weights
+from tests.models.random_weights import fill_randomly
 
 
 @functools.cache
 def miniature_model() -> InterLCM:
     """The model; tests must not change it."""
     config = ModelConfig.miniature()
-    return InterLCM(config, with_random_weights(lambda: Networks(config, rngs=nnx.Rngs(0))))
+    return InterLCM(config, fill_randomly(abstract(lambda rngs: Networks(config, rngs=rngs))))

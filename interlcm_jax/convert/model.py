@@ -26,7 +26,7 @@ from interlcm_jax.models.controlnet import ControlNet
 from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
 from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
 from interlcm_jax.models.visual_encoder import VisualEncoder
-from interlcm_jax.models.weights import skeleton
+from interlcm_jax.models.weights import abstract, skeleton
 from interlcm_jax.safetensors_file import LazyTensor, open_safetensors, write_safetensors
 
 _Weights = dict[str, LazyTensor]
@@ -167,8 +167,7 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count, 
 def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtypeStruct]:
     """A network's weights by path, as shapes."""
     network = _CLASSES[name][0]
-    build = nnx.eval_shape(lambda: network(config.networks[name], rngs=nnx.Rngs(0)))
-    return skeleton(build)
+    return skeleton(abstract(lambda rngs: network(config.networks[name], rngs=rngs)))
 
 
 def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights]]]:

@@ -12,6 +12,7 @@ import torch
 from flax import nnx
 
 from interlcm_jax.convert.rules import Table, skeleton, to_jax
+from interlcm_jax.models import weights
 from interlcm_jax.safetensors_file import from_array
 
 CLOSED_FORM, BLOCK, NETWORK = 1e-6, 2e-5, 5e-5  # maximum absolute error at unit scale, float32
@@ -39,15 +40,15 @@ def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 def abstract(network: Callable[..., nnx.Module], *args: object, **kwargs: object) -> nnx.Module:
     """A network or block without weights, for `load` to fill; computing initial ones would cost more than the test."""
     init = {"dtype": jnp.float32, "param_dtype": jnp.float32, **kwargs}
-    return nnx.eval_shape(lambda: network(*args, rngs=nnx.Rngs(0), **init))
+    return weights.abstract(lambda rngs: network(*args, rngs=rngs, **init))
 
 
 def load(network: nnx.Module, state_dict: dict[str, torch.Tensor], table: Table) -> nnx.Module:
     """Fills a JAX network, which may be `abstract`, with a PyTorch state dict by the network's own table."""
     source = {k: from_array(v.detach().numpy(), Path("test")) for k, v in state_dict.items()}
-    weights = to_jax(source, skeleton(network), table, Path("test"))
+    converted = to_jax(source, skeleton(network), table, Path("test"))
     for path, leaf in nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat))):
-        leaf.set_value(jnp.asarray(weights[".".join(map(str, path))].read()))
+        leaf.set_value(jnp.asarray(converted[".".join(map(str, path))].read()))
     return network
 
 
