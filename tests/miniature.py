@@ -2,6 +2,8 @@
 
 import functools
 
+import numpy as np
+
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.weights import abstract
 from interlcm_jax.pipeline import InterLCM, Networks
@@ -12,4 +14,6 @@ from tests.models.random_weights import fill_randomly
 def miniature_model() -> InterLCM:
     """The model; tests must not change it."""
     config = ModelConfig.miniature()
-    return InterLCM(config, fill_randomly(abstract(lambda rngs: Networks(config, rngs=rngs))))
+    # As `from_pretrained` has them, so that a loaded copy runs the programs compiled for this one.
+    dtypes = {"dtype": np.dtype("float32"), "param_dtype": np.dtype("float32")}
+    return InterLCM(config, fill_randomly(abstract(lambda rngs: Networks(config, rngs=rngs, **dtypes))))

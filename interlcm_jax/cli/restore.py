@@ -64,7 +64,7 @@ def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     """Pairs of input file and output file; a folder's inner folders are kept, and no two outputs share a name.
 
     Raises:
-        InterLCMError: an input folder holds no images.
+        InterLCMError: an input folder holds no images, or a result would replace an input.
     """
     from interlcm_jax.imaging.io import SUFFIXES
 
@@ -85,6 +85,9 @@ def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
         target = next(t for t in (out / name.parent / f"{stem}.png" for stem in targets) if t not in taken)
         taken.add(target)
         jobs.append((source, target))
+    originals = {source.resolve() for source, _ in jobs}
+    if replaced := [str(target) for _, target in jobs if target.resolve() in originals]:
+        raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
     return jobs
 
 

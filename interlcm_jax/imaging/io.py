@@ -21,13 +21,22 @@ def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     try:
         with Image.open(path) as image:
             image.load()
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return _rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise InterLCMError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise InterLCMError(f"{path}: not an image") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
+
+
+def _rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    # Pillow's own conversion of grey pixels wider than 8 bits would cut them off at 255.
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel; 8 and 16 are read")
+    return np.asarray(image.convert("RGB"))
 
 
 def write_image(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
