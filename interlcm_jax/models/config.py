@@ -1,6 +1,9 @@
 """Network sizes as frozen dataclasses that read and write the published `config.json` files."""
 
 import dataclasses
+import inspect
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -23,7 +26,8 @@ class NetworkConfig:
         """Builds the config from a published `config.json`, already parsed.
 
         Raises:
-            InterLCMError: a setting is missing or asks for something this network doesn't implement; all are named.
+            InterLCMError: a setting is missing, of another type, or asks for something this network doesn't implement;
+                all are named.
         """
         problems = [
             f"{key}={config[key]!r} (only {value!r} is implemented)"
@@ -34,8 +38,10 @@ class NetworkConfig:
         for field in dataclasses.fields(cls):
             key = cls.RENAMED.get(field.name, field.name)
             if key in config:
-                value = config[key]
-                values[field.name] = tuple(value) if isinstance(value, list) else value
+                value = tuple(config[key]) if isinstance(config[key], list) else config[key]
+                if not _fits(value, field.type):
+                    problems.append(f"{key}={config[key]!r} (must be {inspect.formatannotation(field.type)})")
+                values[field.name] = value
             elif field.default is dataclasses.MISSING:
                 problems.append(f"{key} is missing")
         if problems:
@@ -46,3 +52,14 @@ class NetworkConfig:
         """The published `config.json` of this network, with the fixed settings spelled out."""
         values = {self.RENAMED.get(f.name, f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
         return {**self.FIXED, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a parsed setting is of a field's type; other models give lists where these networks take a number."""
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(element, typing.get_args(kind)[0]) for element in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)

@@ -31,12 +31,14 @@ class ControlNetConfig(UNetConfig):
     conditioning_channels: int = 3
     conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256)
 
+    BLOCK_TYPES: ClassVar = {"down_block_types": UNetConfig.BLOCK_TYPES["down_block_types"]}
     FIXED: ClassVar = {
         **{
             k: v
             for k, v in UNetConfig.FIXED.items()
             if not k.startswith(("center", "conv_", "dual", "reverse", "time"))
         },
+        "_class_name": "ControlNetModel",
         "controlnet_conditioning_channel_order": "rgb",
         "global_pool_conditions": False,
     }

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.embeddings import TimestepEmbedding, timestep_embedding
 from interlcm_jax.models.layers import Conv, GroupNorm, recomputes
@@ -49,7 +50,12 @@ class UNetConfig(NetworkConfig):
     norm_eps: float = 1e-5
 
     RENAMED: ClassVar[Mapping[str, str]] = {"num_heads": "attention_head_dim"}
+    BLOCK_TYPES: ClassVar[Mapping[str, Collection[str]]] = {
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    }
     FIXED: ClassVar[Mapping[str, Any]] = {
+        "_class_name": "UNet2DConditionModel",
         "act_fn": "silu",
         "addition_embed_type": None,
         "center_input_sample": False,
@@ -74,6 +80,17 @@ class UNetConfig(NetworkConfig):
         "upcast_attention": False,
         "use_linear_projection": False,
     }
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> Self:
+        """Builds the config from a published `config.json`, already parsed; see `NetworkConfig.from_json`."""
+        parsed = super().from_json(config)
+        for name, known in cls.BLOCK_TYPES.items():
+            types = getattr(parsed, name)
+            if len(types) != len(parsed.block_out_channels) or not set(types) <= set(known):
+                wanted = f"{len(parsed.block_out_channels)} of {' and '.join(known)}"
+                raise InterLCMError(f"{cls.__name__}: {name}={list(types)} (only {wanted} are implemented)")
+        return parsed
 
     @classmethod
     def sd15(cls) -> Self:
