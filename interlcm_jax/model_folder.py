@@ -2,17 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Sharding, SingleDeviceSharding
+from flax import nnx
 
 from interlcm_jax.diffusion.schedule import ScheduleConfig
-from interlcm_jax.errors import InterLCMError, WeightsError, describe
+from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.imaging.color_fix import METHODS
 from interlcm_jax.models.clip_vision import CLIPVisionConfig
 from interlcm_jax.models.config import NetworkConfig
@@ -20,14 +17,12 @@ from interlcm_jax.models.controlnet import ControlNetConfig
 from interlcm_jax.models.unet import UNetConfig
 from interlcm_jax.models.vae import VAEConfig
 from interlcm_jax.models.visual_encoder import VisualEncoderConfig
+from interlcm_jax.models.weights import ShardingRule, fill, misfits, skeleton
 from interlcm_jax.safetensors_file import open_safetensors
 
 CONFIG = "config.json"
 TASKS = {"restoration": "wavelet", "colorization": "none", "inpainting": "none"}
 FORMAT = 1
-
-# One sharding for all weights, or a function from a weight's path and shape to its own.
-ShardingRule = Sharding | Callable[[str, tuple[int, ...]], Sharding]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,60 +188,19 @@ def weights_file(folder: Path, network: str) -> Path:
     return folder / f"{network}.safetensors"
 
 
-def load_weights(
-    path: Path,
-    skeleton: Mapping[str, jax.ShapeDtypeStruct],
-    sharding: ShardingRule | None = None,
-    *,
-    allow_nan: bool = False,
-) -> dict[str, jax.Array]:
-    """Loads a network's file straight onto devices, each weight by its sharding and in the skeleton's dtype.
-
-    Every process reads just the slices its own devices hold, one weight at a time.
-
-    Args:
-        path: the network's safetensors file.
-        skeleton: the network's weights by path (see `models.weights.skeleton`).
-        sharding: where the weights go; None is the default device.
-        allow_nan: load weights with NaN or infinity in them all the same.
+def load_network(
+    folder: Path, name: str, network: nnx.Module, sharding: ShardingRule | None = None, *, allow_nan: bool = False
+) -> None:
+    """Fills one of a model folder's networks with its weights (see `models.weights.fill`).
 
     Raises:
-        WeightsError: keys are missing, unexpected, mis-shaped or not floating point, or weights aren't finite; all
-            are listed.
+        WeightsError: the file is missing or isn't whole; keys are missing, unexpected, mis-shaped or not floating
+            point, or weights aren't finite; all are listed.
     """
+    path = weights_file(folder, name)
     if not path.is_file():
         raise WeightsError(path, ["no such file"], "The model folder isn't whole; convert or copy it again.")
     tensors = open_safetensors(path)
-    shapes = [
-        f"{key} {tensors[key].shape} instead of {spec.shape}"
-        for key, spec in skeleton.items()
-        if key in tensors and tensors[key].shape != spec.shape
-    ]
-    kinds = [
-        f"{key} ({tensors[key].dtype})"
-        for key in skeleton
-        if key in tensors and not jnp.issubdtype(tensors[key].dtype, jnp.floating)
-    ]
-    problems = describe("missing keys", sorted(skeleton.keys() - tensors.keys()))
-    problems += describe("unexpected keys", sorted(tensors.keys() - skeleton.keys()))
-    problems += describe("mis-shaped keys", shapes)
-    problems += describe("keys that aren't floating point", kinds)
-    if problems:
+    if problems := misfits(tensors, {key: spec.shape for key, spec in skeleton(network).items()}):
         raise WeightsError(path, problems, f"The file doesn't fit the sizes in {CONFIG}.")
-    damaged: set[str] = set()
-
-    def place(key: str, spec: jax.ShapeDtypeStruct) -> jax.Array:
-        def read(index: tuple[slice, ...]) -> np.ndarray:
-            part = tensors[key].read(index)
-            # The sum is finite unless an element isn't, and needs no second array.
-            if not allow_nan and not np.isfinite(part.sum(dtype=np.float32)):
-                damaged.add(key)
-            return part.astype(spec.dtype, copy=False)
-
-        rule = sharding(key, spec.shape) if callable(sharding) else sharding
-        return jax.make_array_from_callback(spec.shape, rule or SingleDeviceSharding(jax.devices()[0]), read)
-
-    placed = {key: place(key, spec) for key, spec in skeleton.items()}
-    if damaged:
-        raise WeightsError(path, describe("weights with NaN or infinity", sorted(damaged)))
-    return placed
+    fill(network, tensors, path, sharding, allow_nan=allow_nan)

@@ -22,8 +22,7 @@ from interlcm_jax.model_folder import (
     CONFIG,
     NETWORKS,
     ModelConfig,
-    ShardingRule,
-    load_weights,
+    load_network,
     read_config,
     weights_file,
     write_config,
@@ -34,7 +33,7 @@ from interlcm_jax.models.embeddings import guidance_embedding
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoder
-from interlcm_jax.models.weights import abstract, flat_weights, skeleton
+from interlcm_jax.models.weights import ShardingRule, abstract, flat_weights
 from interlcm_jax.safetensors_file import LazyTensor, write_safetensors
 
 
@@ -182,11 +181,8 @@ class InterLCM:
         config = read_config(folder)
         networks = abstract(lambda rngs: Networks(config, rngs=rngs, dtype=dtype, param_dtype=held))
         for name in NETWORKS:
-            network = getattr(networks, name)
             rule = functools.partial(_named, sharding, name) if callable(sharding) else sharding
-            loaded = load_weights(weights_file(folder, name), skeleton(network), rule, allow_nan=allow_nan)
-            for path, variable in flat_weights(network).items():
-                variable.set_value(loaded[path])
+            load_network(folder, name, getattr(networks, name), rule, allow_nan=allow_nan)
         return cls(config, networks)
 
     def restore(

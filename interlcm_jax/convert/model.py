@@ -14,7 +14,8 @@ from flax import nnx
 
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae, visual_encoder
-from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_json, read_weights
+from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_weights
+from interlcm_jax.convert.network import read_network_config
 from interlcm_jax.convert.rules import Rule, Table, to_jax, to_torch
 from interlcm_jax.convert.writers import write_folder, write_torch
 from interlcm_jax.diffusion.schedule import ScheduleConfig
@@ -175,10 +176,10 @@ def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights
     lcm_files = [*(f"{name}/config.json" for name in _LCM_STEMS), _SCHEDULER]
     lcm = resolve(sources.lcm, needed(_LCM_STEMS, lcm_files, sources.variant))
     clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"], sources.variant))
-    unet_config = _parse(UNetConfig, lcm / "unet" / "config.json")
-    vae_config = _parse(VAEConfig, lcm / "vae" / "config.json")
+    unet_config = read_network_config(UNetConfig, lcm / "unet" / "config.json")
+    vae_config = read_network_config(VAEConfig, lcm / "vae" / "config.json")
     scheduler = lcm / _SCHEDULER
-    schedule = _parse(ScheduleConfig, scheduler) if scheduler.exists() else ScheduleConfig()
+    schedule = read_network_config(ScheduleConfig, scheduler) if scheduler.exists() else ScheduleConfig()
     clip_config, clip_weights = _read_clip(clip, sources.variant)
     spatial = read_weights(sources.spatial_encoder)
     visual = read_weights(sources.visual_encoder)
@@ -206,7 +207,7 @@ def _read_clip(clip: Path, variant: str | None) -> tuple[CLIPVisionConfig, _Weig
     if clip_vision.is_openai(weights):
         return clip_vision.openai_config(weights), clip_vision.from_openai(weights)
     folder = clip if clip.is_dir() else clip.parent
-    return _parse(CLIPVisionConfig, folder / "config.json"), weights
+    return read_network_config(CLIPVisionConfig, folder / "config.json"), weights
 
 
 def _lpips(sources: Sources) -> dict[str, tuple[str, _Weights]]:
@@ -237,14 +238,6 @@ def _export_lpips(path: Path, out: Path) -> None:
 
     for name, weights in zip(("vgg16", "lpips_vgg"), to_pytorch(load(path)), strict=True):
         write_torch(out / f"{name}.pth", weights, wrappers=())
-
-
-def _parse(kind: type, path: Path) -> Any:
-    settings = read_json(path)
-    try:
-        return kind.from_json(settings)
-    except InterLCMError as error:
-        raise InterLCMError(f"{path}: {error}") from error
 
 
 def _shapes(weights: _Weights) -> dict[str, tuple[int, ...]]:

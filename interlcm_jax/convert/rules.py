@@ -13,10 +13,8 @@ import jax
 import numpy as np
 
 from interlcm_jax.errors import WeightsError, describe
-from interlcm_jax.models.weights import skeleton
+from interlcm_jax.models.weights import misfits
 from interlcm_jax.safetensors_file import LazyTensor
-
-__all__ = ["CONV1D", "CONV2D", "LINEAR", "SAME", "Place", "Rule", "Table", "places", "skeleton", "to_jax", "to_torch"]
 
 # Layouts: how PyTorch's axes are permuted to give JAX's (None: as they are).
 CONV2D = (2, 3, 1, 0)  # OIHW -> HWIO
@@ -108,17 +106,7 @@ def to_jax(
     """
     wanted = places(skeleton, table)
     renamed, problems = _rename(source, table)
-    by_key = {place.key: place for place in wanted.values()}
-    shapes, kinds = [], []
-    for key, place in by_key.items():
-        if key in renamed and renamed[key].shape != place.shape:
-            shapes.append(f"{key} {renamed[key].shape} instead of {place.shape}")
-        if key in renamed and not np.issubdtype(renamed[key].dtype, np.floating) and renamed[key].dtype.kind != "V":
-            kinds.append(f"{key} ({renamed[key].dtype})")
-    problems += describe("missing keys", sorted(by_key.keys() - renamed.keys()))
-    problems += describe("unexpected keys", sorted(renamed.keys() - by_key.keys()))
-    problems += describe("mis-shaped keys", shapes)
-    problems += describe("keys that aren't floating point", kinds)
+    problems += misfits(renamed, {place.key: place.shape for place in wanted.values()})
     if problems:
         raise WeightsError(origin, problems, "These weights don't fit this network; is it the right file?")
     return {path: _permute(renamed[place.key], place.layout) for path, place in wanted.items()}

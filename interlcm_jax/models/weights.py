@@ -1,10 +1,20 @@
-"""A network's weights by path, like `down_blocks.0.resnets.1.conv1.kernel`."""
+"""A network's weights by path, like `down_blocks.0.resnets.1.conv1.kernel`: listed, checked, put onto devices."""
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.sharding import Sharding, SingleDeviceSharding
+
+from interlcm_jax.errors import WeightsError, describe
+from interlcm_jax.safetensors_file import LazyTensor
+
+# One sharding for all weights, or a function from a weight's path and shape to its own.
+ShardingRule = Sharding | Callable[[str, tuple[int, ...]], Sharding]
 
 
 def abstract(build: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
@@ -33,3 +43,62 @@ def skeleton(network: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
     """The network's weights as shapes and dtypes; `network` may be `abstract`."""
     values = {path: variable.get_value() for path, variable in flat_weights(network).items()}
     return {path: jax.ShapeDtypeStruct(value.shape, value.dtype) for path, value in values.items()}
+
+
+def misfits(tensors: Mapping[str, LazyTensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What keeps tensors from being the weights of these keys and shapes: one line for each kind of problem."""
+    both = [key for key in shapes if key in tensors]
+    mis_shaped = [
+        f"{key} {tensors[key].shape} instead of {shapes[key]}" for key in both if tensors[key].shape != shapes[key]
+    ]
+    not_floating = [
+        f"{key} ({tensors[key].dtype})" for key in both if not jnp.issubdtype(tensors[key].dtype, jnp.floating)
+    ]
+    return [
+        *describe("missing keys", sorted(shapes.keys() - tensors.keys())),
+        *describe("unexpected keys", sorted(tensors.keys() - shapes.keys())),
+        *describe("mis-shaped keys", mis_shaped),
+        *describe("keys that aren't floating point", not_floating),
+    ]
+
+
+def fill(
+    network: nnx.Module,
+    tensors: Mapping[str, LazyTensor],
+    origin: str | Path,
+    sharding: ShardingRule | None = None,
+    *,
+    allow_nan: bool = False,
+) -> None:
+    """Reads a network's weights straight onto devices, each by its sharding and in the dtype the network holds it in.
+
+    Every process reads just the slices its own devices hold, one weight at a time.
+
+    Args:
+        network: the network, which may be `abstract`.
+        tensors: its weights by path, unread.
+        origin: the file they come from, for messages.
+        sharding: where the weights go; None is the default device.
+        allow_nan: take weights with NaN or infinity in them all the same.
+
+    Raises:
+        WeightsError: weights aren't finite; all are named.
+    """
+    damaged: set[str] = set()
+
+    def place(path: str, spec: jax.ShapeDtypeStruct) -> jax.Array:
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            part = tensors[path].read(index)
+            # The sum is finite unless an element isn't, and needs no second array.
+            if not allow_nan and not np.isfinite(part.sum(dtype=np.float32)):
+                damaged.add(path)
+            return part.astype(spec.dtype, copy=False)
+
+        rule = sharding(path, spec.shape) if callable(sharding) else sharding
+        return jax.make_array_from_callback(spec.shape, rule or SingleDeviceSharding(jax.devices()[0]), read)
+
+    specs = skeleton(network)
+    for path, variable in flat_weights(network).items():
+        variable.set_value(place(path, specs[path]))
+    if damaged:
+        raise WeightsError(origin, describe("weights with NaN or infinity", sorted(damaged)))

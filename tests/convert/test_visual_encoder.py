@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 from flax import nnx
 
-from interlcm_jax.convert.rules import places, skeleton
+from interlcm_jax.convert.rules import places
 from interlcm_jax.convert.visual_encoder import TABLE, infer_config
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.models.visual_encoder import VisualEncoder, VisualEncoderConfig
+from interlcm_jax.models.weights import skeleton
 
 MINIATURE = VisualEncoderConfig.miniature()
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from interlcm_jax.convert.rules import skeleton
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig, quick_gelu
+from interlcm_jax.models.weights import skeleton
 from tests.models.random_weights import with_random_weights
 
 MINIATURE = CLIPVisionConfig.miniature()

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from interlcm_jax.convert.rules import skeleton
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
+from interlcm_jax.models.weights import skeleton
 
 CONFIG = VAEConfig.miniature()
 SHALLOW = dataclasses.replace(CONFIG, block_out_channels=(8, 16))  # has blocks of every kind, compiles sooner

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from interlcm_jax.convert.rules import skeleton
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.visual_encoder import VisualEncoder, VisualEncoderConfig
+from interlcm_jax.models.weights import skeleton
 from tests.models.random_weights import with_random_weights
 
 MINIATURE = VisualEncoderConfig.miniature()

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from flax import nnx
 
-from interlcm_jax.convert.rules import Table, skeleton, to_jax
+from interlcm_jax.convert.rules import Table, to_jax
 from interlcm_jax.models import weights
+from interlcm_jax.models.weights import skeleton
 from interlcm_jax.safetensors_file import from_array
 
 CLOSED_FORM, BLOCK, NETWORK = 1e-6, 2e-5, 5e-5  # maximum absolute error at unit scale, float32

@@ -11,8 +11,9 @@ import transformers
 from flax import nnx
 
 from interlcm_jax.convert.clip_vision import TABLE, from_openai, is_openai, openai_config
-from interlcm_jax.convert.rules import skeleton, to_jax
+from interlcm_jax.convert.rules import to_jax
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
+from interlcm_jax.models.weights import skeleton
 from interlcm_jax.safetensors_file import LazyTensor, from_array, open_safetensors
 from tests.parity import bridge
 

@@ -10,8 +10,9 @@ from flax import nnx
 from torch import nn
 
 from interlcm_jax.convert.discriminator import TABLE
-from interlcm_jax.convert.rules import places, skeleton, to_torch
+from interlcm_jax.convert.rules import places, to_torch
 from interlcm_jax.models.discriminator import BatchNorm, DiscriminatorConfig, PatchDiscriminator
+from interlcm_jax.models.weights import skeleton
 from interlcm_jax.safetensors_file import from_array
 from tests.parity.bridge import (
     BLOCK,

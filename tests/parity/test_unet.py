@@ -18,13 +18,14 @@ from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_i
 )
 from flax import nnx
 
-from interlcm_jax.convert.rules import places, skeleton
+from interlcm_jax.convert.rules import places
 from interlcm_jax.convert.unet import TABLE
 from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig
 from interlcm_jax.models.embeddings import TimestepEmbedding, guidance_embedding, timestep_embedding
 from interlcm_jax.models.transformer import BasicTransformerBlock, Transformer2DModel
 from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
 from interlcm_jax.models.unet_blocks import ResnetBlock2D
+from interlcm_jax.models.weights import skeleton
 from tests.parity.bridge import (
     BLOCK,
     CLOSED_FORM,

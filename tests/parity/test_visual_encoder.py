@@ -7,11 +7,12 @@ import pytest
 import torch
 from flax import nnx
 
-from interlcm_jax.convert.rules import Table, places, skeleton
+from interlcm_jax.convert.rules import Table, places
 from interlcm_jax.convert.visual_encoder import TABLE, infer_config
 from interlcm_jax.models import visual_encoder
 from interlcm_jax.models.layers import Init
 from interlcm_jax.models.visual_encoder import VisualEncoder, VisualEncoderConfig
+from interlcm_jax.models.weights import skeleton
 from tests.parity import bridge
 from tests.parity.visual_encoder_twin import Attn, Res, Resize, Twin
 

@@ -1,0 +1,83 @@
+"""Single networks from the files that are published: for those who want an SD 1.5 UNet in JAX, and no InterLCM."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from interlcm_jax.convert import clip_vision, controlnet, unet, vae
+from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, needed, read_json, read_weights
+from interlcm_jax.convert.rules import to_jax
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.hub import resolve
+from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
+from interlcm_jax.models.config import NetworkConfig
+from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig
+from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
+from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
+from interlcm_jax.models.weights import ShardingRule, abstract, fill, skeleton
+
+Network = TypeVar("Network", bound=nnx.Module)
+Config = TypeVar("Config", bound=NetworkConfig)
+
+_PUBLISHED = {
+    UNet2DCondition: (UNetConfig, unet.TABLE, DIFFUSERS),
+    ControlNet: (ControlNetConfig, controlnet.TABLE, DIFFUSERS),
+    AutoencoderKL: (VAEConfig, vae.TABLE, DIFFUSERS),
+    CLIPVision: (CLIPVisionConfig, clip_vision.TABLE, TRANSFORMERS),
+}
+
+
+def load_published(
+    network: type[Network],
+    source: str | Path,
+    subfolder: str = "",
+    *,
+    variant: str | None = None,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | None = None,
+    sharding: ShardingRule | None = None,
+    **options: Any,
+) -> Network:
+    """Loads a network from a diffusers or transformers folder, or from the hub, straight onto its sharding.
+
+    `load_published(UNet2DCondition, "stable-diffusion-v1-5/stable-diffusion-v1-5", "unet")`, for one.
+
+    Args:
+        network: `UNet2DCondition`, `ControlNet`, `AutoencoderKL` or `CLIPVision`.
+        source: the folder or hub name.
+        subfolder: where in it the network's `config.json` and weights are.
+        variant: like "fp16", to take that variant's files.
+        dtype: compute dtype.
+        param_dtype: dtype the weights are held in; by default the compute dtype.
+        sharding: as in `InterLCM.from_pretrained`.
+        **options: the network's others, such as `remat`.
+
+    Raises:
+        InterLCMError: there is no such folder or repository, or its config asks for what isn't implemented.
+        WeightsError: the weights don't fit the config; every offending key is named.
+    """
+    kind, table, stem = _PUBLISHED[network]
+    config_file = f"{subfolder}/config.json" if subfolder else "config.json"
+    folder = resolve(source, needed({subfolder: stem}, [config_file], variant)) / subfolder
+    config = read_network_config(kind, folder / "config.json")
+    dtypes = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype or dtype)}
+    loaded = abstract(lambda rngs: network(config, rngs=rngs, **dtypes, **options))
+    weights = to_jax(read_weights(folder, stem, variant), skeleton(loaded), table, folder)
+    fill(loaded, weights, folder, sharding)
+    return loaded
+
+
+def read_network_config(kind: type[Config], path: Path) -> Config:
+    """Reads a published `config.json`.
+
+    Raises:
+        InterLCMError: it isn't there, isn't JSON, or asks for what isn't implemented.
+    """
+    settings = read_json(path)
+    try:
+        return kind.from_json(settings)
+    except InterLCMError as error:
+        raise InterLCMError(f"{path}: {error}") from error
