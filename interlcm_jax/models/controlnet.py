@@ -63,6 +63,10 @@ class ControlNetConfig(UNetConfig):
         """The published `config.json`."""
         return {key: value for key, value in super().to_json().items() if key not in _ABSENT}
 
+    def block_names(self) -> list[str]:
+        """The blocks that can be rematerialised, by the names they go by in `remat`."""
+        return ["controlnet_cond_embedding", *(name for name in super().block_names() if not name.startswith("up_"))]
+
 
 class ControlNetConditioningEmbedding(nnx.Module):
     """Convolutions that bring the conditioning image to the latents' size and the UNet's width."""
@@ -99,7 +103,8 @@ class ControlNet(UNetEncoder):
         rngs: random streams of the initial weights.
         dtype: compute dtype; norms and softmax stay float32.
         param_dtype: storage dtype.
-        remat: blocks whose activations the backward pass recomputes: all, none, or names such as `down_blocks.0`.
+        remat: blocks whose activations the backward pass recomputes: all, none, or names such as `down_blocks.0`;
+            an `InterLCMError` lists them where there is no such block.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Leaf layers shared by the networks: explicit padding, explicit epsilon, norms in float32."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TypedDict, Unpack
 
 import jax
@@ -9,6 +9,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from interlcm_jax.errors import InterLCMError
 
 
 class Init(TypedDict):
@@ -103,6 +105,16 @@ def nearest_resize(x: Array, sizes: tuple[int, ...], axes: tuple[int, ...]) -> A
         else:
             x = jnp.take(x, np.arange(size) * length // size, axis=axis)
     return x
+
+
+def check_remat(remat: bool | Collection[str], blocks: Sequence[str]) -> None:
+    """Refuses a network's `remat` that names blocks it doesn't have.
+
+    Raises:
+        InterLCMError: so it is; names them, and the blocks there are.
+    """
+    if not isinstance(remat, bool) and (unknown := [name for name in remat if name not in blocks]):
+        raise InterLCMError(f"remat names {', '.join(unknown)}, but the network's blocks are {', '.join(blocks)}")
 
 
 def recomputes(remat: bool | Collection[str], block: str) -> bool:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.embeddings import TimestepEmbedding, timestep_embedding
-from interlcm_jax.models.layers import Conv, GroupNorm, recomputes
+from interlcm_jax.models.layers import Conv, GroupNorm, check_remat, recomputes
 from interlcm_jax.models.unet_blocks import BlockKeyValues, DownBlock2D, MidBlock2D, UpBlock2D
 
 
@@ -143,11 +143,17 @@ class UNetConfig(NetworkConfig):
             skips += [width] * (self.layers_per_block + (i < last))
         return skips
 
+    def block_names(self) -> list[str]:
+        """The blocks that can be rematerialised, by the names they go by in `remat`."""
+        down = [f"down_blocks.{i}" for i in range(len(self.down_block_types))]
+        return [*down, "mid_block", *(f"up_blocks.{i}" for i in range(len(self.up_block_types)))]
+
 
 class UNetEncoder(nnx.Module):
     """What UNet and ControlNet share: time embedding, first convolution, down blocks and mid block."""
 
     def __init__(self, config: UNetConfig, *, rngs, dtype, param_dtype, remat: bool | Collection[str]):
+        check_remat(remat, config.block_names())
         init = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         widths = config.block_out_channels
         self.time_channels = widths[0]
@@ -212,7 +218,8 @@ class UNet2DCondition(UNetEncoder):
         rngs: random streams of the initial weights.
         dtype: compute dtype; norms and softmax stay float32.
         param_dtype: storage dtype.
-        remat: blocks whose activations the backward pass recomputes: all, none, or names such as `up_blocks.2`.
+        remat: blocks whose activations the backward pass recomputes: all, none, or names such as `up_blocks.2`;
+            an `InterLCMError` lists them where there is no such block.
     """
 
     def __init__(
