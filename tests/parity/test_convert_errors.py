@@ -268,7 +268,7 @@ def test_options_that_are_none(refuses, options, gist):
 
 @pytest.mark.parametrize("source", ["lcm", "clip"])
 def test_hub_names_without_a_connection(refuses, source):
-    refuses("someone/some-model", "HF_HUB_OFFLINE", **{source: "someone/some-model"})
+    refuses("someone/some-model: HF_HUB_OFFLINE forbids", **{source: "someone/some-model"})
 
 
 @pytest.mark.parametrize("source", ["lcm", "clip", "visual_encoder", "spatial_encoder"])
