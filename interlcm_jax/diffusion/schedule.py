@@ -38,6 +38,7 @@ class ScheduleConfig:
             InterLCMError: the file asks for another kind of schedule.
         """
         fixed = {"beta_schedule": "scaled_linear", "prediction_type": "epsilon", "trained_betas": None}
+        fixed |= dict.fromkeys(("clip_sample", "rescale_betas_zero_snr", "thresholding"), False)
         if wrong := [f"{k}={config[k]!r}" for k, v in fixed.items() if config.get(k, v) != v]:
             raise InterLCMError(f"the scheduler's {', '.join(wrong)} isn't implemented; an LCM's has {fixed}")
         names = [field.name for field in dataclasses.fields(cls)]
@@ -91,7 +92,15 @@ def restoration_steps(config: ScheduleConfig, num_network_calls: int) -> Steps:
 
     The first step's clean prediction is the low-quality image itself (InterLCM, section 3.2), so "3-step" means the
     last three of four timesteps: [999, 759, 499, 259] without the 999.
+
+    Raises:
+        InterLCMError: fewer than one call, or more than there are steps on the grid after the first.
     """
+    most = config.original_inference_steps - 1
+    if not 1 <= num_network_calls <= most:
+        raise InterLCMError(
+            f"num_network_calls is {num_network_calls}, but an LCM of {most + 1} steps takes 1 to {most}"
+        )
     timesteps = config.timesteps(num_network_calls + 1)[1:]
     alphas = config.alphas_cumprod()[timesteps]
     scaled = timesteps * config.timestep_scaling
