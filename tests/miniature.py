@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 
 from interlcm_jax.model_folder import ModelConfig
@@ -14,6 +15,8 @@ from tests.models.random_weights import fill_randomly
 def miniature_model() -> InterLCM:
     """The model; tests must not change it."""
     config = ModelConfig.miniature()
-    # As `from_pretrained` has them, so that a loaded copy runs the programs compiled for this one.
+    # Dtypes and device as `from_pretrained` has them, so that a loaded copy runs the programs compiled for this one.
     dtypes = {"dtype": np.dtype("float32"), "param_dtype": np.dtype("float32")}
-    return InterLCM(config, fill_randomly(abstract(lambda rngs: Networks(config, rngs=rngs, **dtypes))))
+    model = InterLCM(config, fill_randomly(abstract(lambda rngs: Networks(config, rngs=rngs, **dtypes))))
+    model.weights = jax.device_put(model.weights, jax.devices()[0])
+    return model
