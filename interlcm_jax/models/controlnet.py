@@ -11,9 +11,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.layers import Conv, Init, call, recomputes
 from interlcm_jax.models.unet import UNetConfig, UNetEncoder
 from interlcm_jax.models.unet_blocks import BlockKeyValues
+from interlcm_jax.models.weights import abstract, flat_weights
 
 # What a UNet's config tells and a ControlNet's doesn't: it has no up blocks, output or guidance embedding.
 _ABSENT = ("out_channels", "up_block_types", "time_cond_proj_dim")
@@ -126,25 +128,30 @@ class ControlNet(UNetEncoder):
         self.controlnet_mid_block = Conv(widths[-1], widths[-1], 1, zero_init=True, **init)
 
     @classmethod
-    def from_unet(cls, unet: UNetEncoder, config: ControlNetConfig, **kwargs: Any) -> Self:
+    def from_unet(cls, unet: UNetEncoder, config: ControlNetConfig, *, rngs: nnx.Rngs, **options: Any) -> Self:
         """A ControlNet that starts as training starts it: the UNet's down path, and output convolutions of zero.
 
         Args:
-            unet: the UNet whose weights are taken (its arrays are shared, not copied).
+            unet: the UNet whose weights are taken; its arrays are shared where the dtype is the same.
             config: sizes; must fit the UNet's.
-            **kwargs: the constructor's `rngs` (for the conditioning stack), `dtype`, `param_dtype` and `remat`.
+            rngs: random streams of the conditioning stack's initial weights.
+            **options: the constructor's `dtype`, `param_dtype` and `remat`.
 
         Raises:
-            ValueError: the sizes don't fit.
+            InterLCMError: the sizes don't fit; every weight that the UNet hasn't is named.
         """
-        controlnet = cls(config, **kwargs)
-        source = dict(nnx.to_flat_state(nnx.state(unet, nnx.Param)))
-        for path, weight in nnx.to_flat_state(nnx.state(controlnet, nnx.Param)):
-            if path[0].startswith("controlnet_"):
-                continue
-            if path not in source or source[path].shape != weight.shape:
-                raise ValueError(f"the UNet has no {'.'.join(map(str, path))} of shape {weight.shape}")
-            weight.set_value(source[path].get_value().astype(weight.dtype))
+        # Made without weights: to draw initial ones for the whole down path would be in vain.
+        controlnet = abstract(lambda rngs: cls(config, rngs=rngs, **options))
+        own, theirs = flat_weights(controlnet), flat_weights(unet)
+        taken = [path for path in own if not path.startswith("controlnet_")]
+        if lacking := [p for p in taken if p not in theirs or theirs[p].shape != own[p].shape]:
+            raise InterLCMError(f"the UNet doesn't fit: it has no {', '.join(f'{p} {own[p].shape}' for p in lacking)}")
+        for path, weight in own.items():
+            start = theirs[path].get_value() if path in taken else jnp.zeros(weight.shape)
+            weight.set_value(start.astype(weight.dtype))
+        stack = controlnet.controlnet_cond_embedding
+        dtypes = {name: options.get(name, jnp.float32) for name in ("dtype", "param_dtype")}
+        controlnet.controlnet_cond_embedding = type(stack)(config, stack.remat, rngs=rngs, **dtypes)
         return controlnet
 
     def embed_condition(self, image: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:

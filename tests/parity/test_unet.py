@@ -18,6 +18,7 @@ from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_i
 )
 from flax import nnx
 
+from interlcm_jax import InterLCMError
 from interlcm_jax.convert.rules import places
 from interlcm_jax.convert.unet import TABLE
 from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig
@@ -146,15 +147,28 @@ def test_controlnet_from_unet_equals_diffusers():
     config = dataclasses.replace(UNetConfig.miniature(), time_cond_proj_dim=None)
     their_unet = torch_unet(config)
     unet = load(abstract(UNet2DCondition, config), their_unet.state_dict(), TABLE)
-    theirs = diffusers.ControlNetModel.from_unet(their_unet, conditioning_embedding_out_channels=(4, 8, 8, 16))
-    ours = ControlNet.from_unet(unet, ControlNetConfig.miniature(), rngs=nnx.Rngs(0))
-    reference = load(abstract(ControlNet, ControlNetConfig.miniature()), theirs.state_dict(), TABLE)
+    widths = (4, 4, 4, 4)  # of one shape, since each shape compiles an initialiser of its own
+    theirs = diffusers.ControlNetModel.from_unet(their_unet, conditioning_embedding_out_channels=widths)
+    config = ControlNetConfig.from_unet(config, conditioning_embedding_out_channels=widths)
+    ours = ControlNet.from_unet(unet, config, rngs=nnx.Rngs(0))
+    reference = load(abstract(ControlNet, config), theirs.state_dict(), TABLE)
     expected = dict(nnx.to_flat_state(nnx.state(reference)))
     for path, weight in nnx.to_flat_state(nnx.state(ours)):
         if path[:1] != ("controlnet_cond_embedding",):
             np.testing.assert_array_equal(weight.get_value(), expected[path].get_value(), err_msg=str(path))
     down, mid = run(ours, jnp.ones((1, 8, 8, 4)), jnp.array([999.0]), jnp.ones((1, 7, 48)), jnp.ones((1, 64, 64, 3)))
     assert all(not residual.any() for residual in [*down, mid])
+    # The conditioning stack starts at random, but for its last convolution.
+    stack = ours.controlnet_cond_embedding
+    assert stack.conv_in.kernel.get_value().std() > 0.1
+    assert not stack.conv_out.kernel.get_value().any()
+
+
+def test_controlnet_of_another_size_than_the_unet():
+    wide = dataclasses.replace(ControlNetConfig.miniature(), block_out_channels=(16, 48))
+    unet = abstract(UNet2DCondition, UNetConfig.miniature())
+    with pytest.raises(InterLCMError, match=r"down_blocks\.1\.resnets\.0\.conv1\.kernel .*mid_block"):
+        ControlNet.from_unet(unet, wide, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +183,6 @@ def test_real_size_keys_shapes_and_count(network: type, config: UNetConfig, thei
     with torch.device("meta"):
         module = theirs.from_config(config.to_json())
     shapes = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-    abstract = nnx.eval_shape(lambda: network(config, rngs=nnx.Rngs(0)))
-    ours = skeleton(abstract)
+    ours = skeleton(abstract(network, config))
     assert {place.key: place.shape for place in places(ours, TABLE).values()} == shapes
     assert sum(np.prod(spec.shape) for spec in ours.values()) == module.num_parameters()
