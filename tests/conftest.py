@@ -1,6 +1,7 @@
 """Strict JAX for every test: what would be a silent slip in a user's program is an error here."""
 
 import os
+import tempfile
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,3 +12,9 @@ import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+# The run's own cache of compiled programs: tests that build the same program again needn't compile it again, and
+# nothing is kept from one run to the next.
+_CACHE = tempfile.TemporaryDirectory(prefix="interlcm-tests-")
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

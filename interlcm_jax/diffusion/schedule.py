@@ -38,7 +38,9 @@ class ScheduleConfig:
             InterLCMError: the file asks for another kind of schedule.
         """
         fixed = {"beta_schedule": "scaled_linear", "prediction_type": "epsilon", "trained_betas": None}
-        fixed |= dict.fromkeys(("clip_sample", "rescale_betas_zero_snr", "thresholding"), False)
+        # What samplers do to a prediction afterwards (clip_sample, thresholding) is no business of this schedule:
+        # InterLCM's own path does neither, whatever the LCM's file says.
+        fixed["rescale_betas_zero_snr"] = False
         if wrong := [f"{k}={config[k]!r}" for k, v in fixed.items() if config.get(k, v) != v]:
             raise InterLCMError(f"the scheduler's {', '.join(wrong)} isn't implemented; an LCM's has {fixed}")
         names = [field.name for field in dataclasses.fields(cls)]
