@@ -4,6 +4,7 @@ from typing import Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -16,7 +17,8 @@ def timestep_embedding(timesteps: Float[Array, "B"], dim: int) -> Float[Array, "
     This is diffusers' `Timesteps` with `flip_sin_to_cos=True` and `downscale_freq_shift=0`, as SD 1.5 sets it.
     """
     half = dim // 2
-    angles = _angles(timesteps, half, half)
+    exponents = np.float32(-np.log(10000.0)) * np.arange(half, dtype=np.float32) / np.float32(half)
+    angles = _angles(timesteps, exponents)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
@@ -26,12 +28,15 @@ def guidance_embedding(guidance: Float[Array, "B"], dim: int) -> Float[Array, "B
     Frequencies are 10000^(-i / (dim / 2 - 1)) (Luo et al. 2023, "Latent Consistency Models", guidance embedding).
     """
     half = dim // 2
-    angles = _angles(1000.0 * guidance, half, half - 1)
+    exponents = np.arange(half, dtype=np.float32) * -(np.float32(np.log(10000.0)) / np.float32(half - 1))
+    angles = _angles(1000.0 * guidance, exponents)
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def _angles(x: Float[Array, "B"], half: int, divisor: int) -> Float[Array, "B half"]:
-    frequencies = jnp.exp(-jnp.log(jnp.float32(10000)) / divisor * jnp.arange(half, dtype=jnp.float32))
+def _angles(x: Float[Array, "B"], exponents: Float[np.ndarray, " half"]) -> Float[Array, "B half"]:
+    # x reaches 7000, so the last bit of a frequency is four digits of its sine: the exponents are rounded in float32
+    # just where diffusers rounds them, and the power is taken in float64 and rounded once.
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
     return x.astype(jnp.float32)[:, None] * frequencies[None]
 
 
