@@ -8,11 +8,13 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import (
     GatedRepoError,
+    HFValidationError,
     HTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from interlcm_jax.errors import InterLCMError
 
@@ -39,6 +41,10 @@ def resolve(source: str | Path, select: Select, revision: str | None = None) -> 
     name = str(source)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or isinstance(source, Path):
         raise InterLCMError(f"{name}: no such file or folder (a hub name has the form owner/name)")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise InterLCMError(f"{name}: no such file or folder, and no hub name ({error})") from error
     try:
         names = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
     except (HTTPError, OSError) as error:

@@ -108,7 +108,10 @@ class ModelConfig:
             "CLIP's width and the Visual Encoder's": (clip.hidden_size, visual.features),
             "the Visual Encoder's width and the UNet's context": (visual.features, unet.cross_attention_dim),
             "the UNet's skip connections and the Spatial Encoder's": (unet.skip_channels(), spatial.skip_channels()),
+            "the UNet's context and the Spatial Encoder's": (unet.cross_attention_dim, spatial.cross_attention_dim),
             "the VAE's latents and the UNet's": (self.vae.latent_channels, unet.in_channels),
+            "the UNet's latents and the Spatial Encoder's": (unet.in_channels, spatial.in_channels),
+            "the UNet's channels in and out": (unet.in_channels, unet.out_channels),
             "the VAE's and the conditioning stack's downsampling": (
                 self.downsampling,
                 2 ** (len(spatial.conditioning_embedding_out_channels) - 1),

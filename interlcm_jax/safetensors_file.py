@@ -52,8 +52,14 @@ class LazyTensor:
 
     def transposed(self, axes: tuple[int, ...]) -> "LazyTensor":
         """The same tensor with its axes permuted as `numpy.transpose` does, still unread."""
-        shape = tuple(self.shape[a] for a in axes)
-        return dataclasses.replace(self, shape=shape, load=lambda index: self.read().transpose(axes)[index])
+
+        def load(index: Any) -> np.ndarray:
+            if isinstance(index, tuple) and len(index) == len(axes) and all(isinstance(i, slice) for i in index):
+                # One slice for each axis, as a sharding asks for: only that part is read.
+                return self.read(tuple(index[axes.index(axis)] for axis in range(len(axes)))).transpose(axes)
+            return self.read().transpose(axes)[index]
+
+        return dataclasses.replace(self, shape=tuple(self.shape[a] for a in axes), load=load)
 
 
 def from_array(array: np.ndarray, source: Path) -> LazyTensor:

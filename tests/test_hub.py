@@ -127,3 +127,9 @@ def test_the_library_itself_offline(cache):
         resolve("owner/name", SELECT)
     snapshot = cache("owner/name", "config.json", "vae/unet.safetensors")
     assert resolve("owner/name", SELECT) == snapshot
+
+
+@pytest.mark.parametrize("name", ["a--b/c", "foo/bar.", "owner/" + 97 * "x"])
+def test_names_that_no_hub_repository_can_have(name):
+    with pytest.raises(InterLCMError, match="no hub name"):
+        resolve(name, matching("*"))

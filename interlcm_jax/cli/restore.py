@@ -34,25 +34,32 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Restores every input; a bad file costs that file only, is named at the end and makes the exit code 1."""
+    from interlcm_jax.arguments import check_calls, check_seed
     from interlcm_jax.pipeline import InterLCM
 
     if arguments.batch_size < 1:
         raise InterLCMError(f"--batch-size is {arguments.batch_size}, but must be at least 1")
     jobs = plan(arguments.inputs, arguments.out)
+    # What can be checked is, before the weights are loaded.
+    check_seed(arguments.seed)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise InterLCMError(f"{arguments.out}: the folder can't be made (a file has this name)")
+    model = InterLCM.from_pretrained(arguments.model, arguments.dtype)
+    calls = check_calls(arguments.num_network_calls, None, model.config)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InterLCMError(f"{arguments.out}: the folder can't be made ({error.strerror})") from error
-    model = InterLCM.from_pretrained(arguments.model, arguments.dtype)
     print(
-        f"{len(jobs)} images, {model.config.num_network_calls} network calls at {model.config.image_size} px; "
+        f"{len(jobs)} images, {calls} network calls at {model.config.image_size} px; "
         "the first batch takes longer: the program is compiled for this machine",
         file=sys.stderr,
     )
     failures: list[str] = []
     with tqdm(total=len(jobs), unit="image") as bar:
-        for batch in _batched(jobs, arguments.batch_size):
-            _restore_batch(model, batch, arguments, failures)
+        size = min(arguments.batch_size, len(jobs))
+        for batch in _batched(jobs, size):
+            _restore_batch(model, batch, size, arguments, failures)
             bar.update(len(batch))
     print(f"restored {len(jobs) - len(failures)} of {len(jobs)} images into {arguments.out}")
     for failure in failures:
@@ -96,7 +103,7 @@ def _batched(jobs: Sequence[tuple[Path, Path]], size: int) -> Iterator[Sequence[
 
 
 def _restore_batch(
-    model: object, batch: Sequence[tuple[Path, Path]], arguments: argparse.Namespace, failures: list[str]
+    model: object, batch: Sequence[tuple[Path, Path]], size: int, arguments: argparse.Namespace, failures: list[str]
 ) -> None:
     """Restores and writes one batch, padded to the size the program is compiled for."""
     from interlcm_jax.imaging.io import fit_square, read_image, write_image
@@ -110,7 +117,7 @@ def _restore_batch(
             failures.append(str(error))
     if not faces:
         return
-    padding = [np.zeros_like(faces[0])] * (arguments.batch_size - len(faces))
+    padding = [np.zeros_like(faces[0])] * (size - len(faces))
     restored = model.restore(
         np.stack(faces + padding),
         seed=arguments.seed,

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,9 @@ def _load_pickle(path: Path) -> Any:
     if not zipped and not head.startswith(b"\x80"):
         raise WeightsError(path, ["not a PyTorch file"], again)
     torch = import_torch(path)
+    if zipped and _is_torchscript(path):
+        advice = "Save its weights with torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE), if you trust it."
+        raise WeightsError(path, ["a TorchScript archive, which is a program, so it was not loaded"], advice)
     try:
         # Files from before PyTorch 1.6 aren't zips and can't be mapped.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -207,14 +211,23 @@ def _load_pickle(path: Path) -> Any:
         raise WeightsError(path, [f"not a whole PyTorch file ({error})"], again) from error
 
 
+def _is_torchscript(path: Path) -> bool:
+    """Whether this is a TorchScript archive, as OpenAI publishes CLIP, and not a saved state dict."""
+    return zipfile.is_zipfile(path) and any(
+        name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()
+    )
+
+
 def _lazy(state: Mapping[str, Any], path: Path) -> dict[str, LazyTensor]:
     torch = import_torch(path)
     tensors, odd = {}, []
     for key, value in state.items():
-        if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized:
+        plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized
+        # One byte a float: NumPy has no such type, and no network here comes in it.
+        if plain and not (value.is_floating_point() and value.element_size() == 1):
             tensors[key] = _tensor(value.detach(), path, torch)
         else:
-            odd.append(f"{key} ({type(value).__name__})")
+            odd.append(f"{key} ({value.dtype if plain else type(value).__name__})")
     if odd:
         raise WeightsError(path, describe("entries that aren't plain tensors", odd), "Is it a whole training state?")
     return tensors

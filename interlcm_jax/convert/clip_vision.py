@@ -82,7 +82,7 @@ def openai_config(source: Mapping[str, LazyTensor]) -> CLIPVisionConfig:
     """Reads the tower's sizes off the shapes of OpenAI's weights, which carry no config.
 
     Raises:
-        WeightsError: a weight that tells a size is missing.
+        WeightsError: a weight that tells a size is missing or mis-shaped.
     """
     needed = [
         f"visual.{n}" for n in ("conv1.weight", "positional_embedding", "transformer.resblocks.0.mlp.c_fc.weight")
@@ -90,6 +90,11 @@ def openai_config(source: Mapping[str, LazyTensor]) -> CLIPVisionConfig:
     if missing := [key for key in needed if key not in source]:
         origin = next((tensor.source for tensor in source.values()), "OpenAI CLIP")
         raise WeightsError(origin, describe("missing keys", missing))
+    ranks = (4, 2, 2)
+    odd = [f"{k} {source[k].shape}" for k, rank in zip(needed, ranks, strict=True) if len(source[k].shape) != rank]
+    if odd or source[needed[0]].shape[0] % OPENAI_HEAD_DIM:
+        odd = odd or [f"{needed[0]} {source[needed[0]].shape}: heads are {OPENAI_HEAD_DIM} wide"]
+        raise WeightsError(source[needed[0]].source, describe("mis-shaped keys", odd))
     (width, _, patch, _), (tokens, _), (hidden, _) = (source[key].shape for key in needed)
     layers = {m[1] for key in source if (m := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", key))}
     return CLIPVisionConfig(

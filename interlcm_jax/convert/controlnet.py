@@ -21,7 +21,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], unet: UNetConfig) -> Con
     first = shapes.get("controlnet_cond_embedding.conv_in.weight")
     if first is None or len(first) != 4:
         return ControlNetConfig.from_unet(unet)
-    blocks = {int(m[1]): shapes[key] for key in shapes if (m := re.fullmatch(_BLOCK, key))}
+    blocks = {int(m[1]): shape for key, shape in shapes.items() if (m := re.fullmatch(_BLOCK, key)) and shape}
     # Convolutions come in pairs; the second of each widens.
     widths = (first[0], *(blocks[i][0] for i in sorted(blocks) if i % 2))
     return ControlNetConfig.from_unet(unet, conditioning_channels=first[1], conditioning_embedding_out_channels=widths)

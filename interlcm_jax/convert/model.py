@@ -53,13 +53,14 @@ class Sources:
     """Where a model's PyTorch weights are.
 
     Attributes:
-        lcm: a diffusers pipeline folder with `unet/`, `vae/` and `scheduler/`, or its hub name.
+        lcm: a diffusers pipeline folder with `unet/`, `vae/` and `scheduler/`, or its hub name. A local folder may
+            lack the scheduler: then its settings are `ScheduleConfig`'s.
         clip: a transformers CLIP folder, vision-only or full, or its hub name; or a file in OpenAI's layout.
         visual_encoder: InterLCM's `visual_encoder_*.pth`.
         spatial_encoder: InterLCM's `spatial_encoder_*.pth`.
         vgg: torchvision's VGG16, for the LPIPS loss and metric; not needed to restore.
         lpips_heads: the `lpips` package's heads for it, `weights/v0.1/vgg.pth`.
-        variant: like "fp16", to take that variant's files of the LCM and CLIP.
+        variant: like "fp16", to take that variant's files of the LCM; CLIP is published in one.
     """
 
     lcm: str
@@ -175,12 +176,12 @@ def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights
     """The model's config, and each network's origin and tensors, unread."""
     lcm_files = [*(f"{name}/config.json" for name in _LCM_STEMS), _SCHEDULER]
     lcm = resolve(sources.lcm, needed(_LCM_STEMS, lcm_files, sources.variant))
-    clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"], sources.variant))
+    clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"]))
     unet_config = read_network_config(UNetConfig, lcm / "unet" / "config.json")
     vae_config = read_network_config(VAEConfig, lcm / "vae" / "config.json")
     scheduler = lcm / _SCHEDULER
     schedule = read_network_config(ScheduleConfig, scheduler) if scheduler.exists() else ScheduleConfig()
-    clip_config, clip_weights = _read_clip(clip, sources.variant)
+    clip_config, clip_weights = _read_clip(clip)
     spatial = read_weights(sources.spatial_encoder)
     visual = read_weights(sources.visual_encoder)
     config = ModelConfig(
@@ -202,8 +203,8 @@ def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights
     }
 
 
-def _read_clip(clip: Path, variant: str | None) -> tuple[CLIPVisionConfig, _Weights]:
-    weights = read_weights(clip, TRANSFORMERS, variant)
+def _read_clip(clip: Path) -> tuple[CLIPVisionConfig, _Weights]:
+    weights = read_weights(clip, TRANSFORMERS)
     if clip_vision.is_openai(weights):
         return clip_vision.openai_config(weights), clip_vision.from_openai(weights)
     folder = clip if clip.is_dir() else clip.parent

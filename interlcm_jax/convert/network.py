@@ -39,6 +39,7 @@ def load_published(
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | None = None,
     sharding: ShardingRule | None = None,
+    allow_nan: bool = False,
     **options: Any,
 ) -> Network:
     """Loads a network from a diffusers or transformers folder, or from the hub, straight onto its sharding.
@@ -52,7 +53,8 @@ def load_published(
         variant: like "fp16", to take that variant's files.
         dtype: compute dtype.
         param_dtype: dtype the weights are held in; by default the compute dtype.
-        sharding: as in `InterLCM.from_pretrained`.
+        sharding: where each weight goes: one sharding for all, or a function from (path, shape).
+        allow_nan: load weights with NaN or infinity in them all the same.
         **options: the network's others, such as `remat`.
 
     Raises:
@@ -66,7 +68,7 @@ def load_published(
     dtypes = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype or dtype)}
     loaded = abstract(lambda rngs: network(config, rngs=rngs, **dtypes, **options))
     weights = to_jax(read_weights(folder, stem, variant), skeleton(loaded), table, folder)
-    fill(loaded, weights, folder, sharding)
+    fill(loaded, weights, folder, sharding, allow_nan=allow_nan)
     return loaded
 
 

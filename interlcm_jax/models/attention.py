@@ -31,7 +31,8 @@ def dot_product_attention(
 
     Small problems take plain attention. Large ones take chunked attention on CPU, cuDNN's flash attention on GPU
     (half precision only) and Pallas' flash kernel on TPU; all agree within rounding. The choice is made when the
-    program is lowered, so a program compiled on one platform for another gets the other's kernel.
+    program is lowered, so a program compiled on one platform for another gets the other's kernel (but cuDNN's, which
+    only a machine with a GPU can trace).
 
     On several TPU cores the kernel must know how the batch is split: set the mesh (`jax.set_mesh`), all of whose axes
     then split the batch. A program exported for TPU and others at once is traced under `flash_kernel(False)`.

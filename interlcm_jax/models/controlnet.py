@@ -38,7 +38,9 @@ class ControlNetConfig(UNetConfig):
         **{
             k: v
             for k, v in UNetConfig.FIXED.items()
-            if not k.startswith(("center", "conv_", "dual", "reverse", "time"))
+            if not k.startswith(
+                ("center", "conv_", "cross", "dual", "mid_block_only", "resnet_out", "resnet_skip", "reverse", "time")
+            )
         },
         "_class_name": "ControlNetModel",
         "controlnet_conditioning_channel_order": "rgb",

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import ml_dtypes
@@ -117,3 +118,12 @@ def test_unknown_dtypes_are_refused_by_name(tmp_path):
     header = '{"odd":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}'
     with pytest.raises(WeightsError, match=r"odd \(F8_E4M3\)"):
         open_safetensors(raw_file(tmp_path / "a.safetensors", header, bytes(4)))
+
+
+def test_a_permuted_tensor_reads_only_the_slices_asked_for(tmp_path):
+    asked = []
+    tensor = open_safetensors(write(tmp_path / "a.safetensors"))["conv.weight"]
+    watched = dataclasses.replace(tensor, load=lambda index: asked.append(index) or tensor.read(index))
+    part = watched.transposed((2, 3, 1, 0)).read(np.s_[0:1, 1:3, :, 2:4])
+    np.testing.assert_array_equal(part, ARRAYS["conv.weight"].transpose(2, 3, 1, 0)[0:1, 1:3, :, 2:4])
+    assert asked == [np.s_[2:4, :, 0:1, 1:3]]

@@ -4,6 +4,7 @@ import builtins
 import os
 import pickle
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 
@@ -231,3 +232,17 @@ def test_written_folders_load_in_diffusers_and_transformers(tmp_path):
         assert not any(info.values())
         for key, tensor in model.state_dict().items():
             assert torch.equal(loaded.state_dict()[key], tensor)
+
+
+def test_a_torchscript_archive_is_refused_with_what_to_do(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, but it is what OpenAI publishes CLIP in
+        torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "ViT-B-16.pt")
+    with pytest.raises(WeightsError, match=r"ViT-B-16\.pt: a TorchScript archive[^\n]*\n.*state_dict\(\)"):
+        read_weights(tmp_path / "ViT-B-16.pt")
+
+
+def test_floats_of_one_byte_are_named(tmp_path):
+    torch.save({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a \(torch\.float8_e4m3fn\)"):
+        read_weights(tmp_path / "a.pth")
