@@ -34,7 +34,18 @@ ALLOWED = {
     "faces": {"models", "imaging", "hub", "convert"},
     "data": {"imaging"},
     "training": {"models", "diffusion", "imaging", "losses", "pipeline", "model_folder", "hub"},
-    "cli": {"pipeline", "convert", "imaging", "faces", "hub", "model_folder", "training", "data", "metrics"},
+    "cli": {
+        "pipeline",
+        "arguments",
+        "convert",
+        "imaging",
+        "faces",
+        "hub",
+        "model_folder",
+        "training",
+        "data",
+        "metrics",
+    },
     "__init__": {"pipeline"},
 }
 PYTORCH = {"torch", "torchvision", "diffusers", "transformers", "lpips"}

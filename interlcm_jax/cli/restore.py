@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     # What can be checked is, before the weights are loaded.
     check_seed(arguments.seed)
     if arguments.out.exists() and not arguments.out.is_dir():
-        raise InterLCMError(f"{arguments.out}: the folder can't be made (a file has this name)")
+        raise InterLCMError(f"{arguments.out}: the folder can't be made (File exists)")
     model = InterLCM.from_pretrained(arguments.model, arguments.dtype)
     calls = check_calls(arguments.num_network_calls, None, model.config)
     try:

@@ -117,9 +117,20 @@ def test_options_reach_the_model(model, tmp_path, monkeypatch):
     monkeypatch.setattr(InterLCM, "from_pretrained", classmethod(from_pretrained))
     monkeypatch.setattr(InterLCM, "restore", record)
     options = ["--seed", 5, "--color-fix", "adain", "--num-network-calls", 1, "--batch-size", 2, "--dtype", "bfloat16"]
-    assert restore(model, face(tmp_path / "a.png"), "-o", "out", *options) == 0
+    faces = [face(tmp_path / f"{name}.png") for name in "ab"]
+    assert restore(model, *faces, "-o", "out", *options) == 0
     arguments = {"seed": 5, "color_fix": "adain", "num_network_calls": 1}
     assert seen == [(str(model), "bfloat16"), ((2, SIZE, SIZE, 3), arguments)]
+    # A batch of more than there are images would only be padding.
+    assert restore(model, faces[0], "-o", "out", *options) == 0
+    assert seen[-1] == ((1, SIZE, SIZE, 3), arguments)
+
+
+def test_a_request_that_fails_leaves_no_folder(model, tmp_path):
+    image = face(tmp_path / "a.png")
+    for wrong in (["--seed", -1], ["--num-network-calls", 99]):
+        assert restore(model, image, "-o", "new", *wrong) == 2
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_batch_size_changes_no_picture(model, tmp_path):
