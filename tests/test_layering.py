@@ -28,10 +28,10 @@ ALLOWED = {
     "model_folder": {"models", "diffusion", "imaging"},
     "arguments": {"models", "imaging", "model_folder"},
     "pipeline": {"models", "diffusion", "imaging", "hub", "model_folder", "arguments"},
-    "convert": {"models", "diffusion", "hub", "model_folder"},
+    "faces": {"models", "imaging", "hub", "model_folder"},
+    "convert": {"models", "diffusion", "hub", "model_folder", "faces"},
     "losses": {"models"},
-    "metrics": {"models", "imaging", "convert"},
-    "faces": {"models", "imaging", "hub", "convert"},
+    "metrics": {"models", "imaging", "convert", "faces"},
     "data": {"imaging"},
     "training": {"models", "diffusion", "imaging", "losses", "pipeline", "model_folder", "hub"},
     "cli": {

@@ -1,0 +1,1 @@
+"""Whole photos: finding faces, aligning them, and pasting them back restored."""

@@ -1,0 +1,32 @@
+"""What a face detector is: a function from a photo to its faces."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Face:
+    """A face in a photo; pixels are unit squares, so the photo's centre is at (width / 2, height / 2).
+
+    Attributes:
+        box: left, top, right, bottom, in pixels.
+        landmarks: x and y of the eyes, the nose and the corners of the mouth, in pixels; left before right as seen
+            in the picture.
+        score: the detector's confidence, 0 to 1.
+    """
+
+    box: Float[np.ndarray, "4"]
+    landmarks: Float[np.ndarray, "5 2"]
+    score: float
+
+    @property
+    def eye_distance(self) -> float:
+        """Pixels from eye to eye."""
+        return float(np.linalg.norm(self.landmarks[1] - self.landmarks[0]))
+
+
+# Any function from an upright RGB photo to the faces in it can be put in.
+Detector = Callable[[UInt8[np.ndarray, "H W 3"]], list[Face]]
