@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Face:
-    """A face in a photo; pixels are unit squares, so the photo's centre is at (width / 2, height / 2).
+    """A face in a photo.
 
     Attributes:
         box: left, top, right, bottom, in pixels.
