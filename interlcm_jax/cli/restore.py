@@ -127,5 +127,5 @@ def _restore_batch(
     for target, pixels in zip(targets, np.asarray(restored), strict=False):
         try:
             write_image(target, pixels)
-        except OSError as error:
-            failures.append(f"{target}: can't be written ({error.strerror or error})")
+        except InterLCMError as error:
+            failures.append(str(error))

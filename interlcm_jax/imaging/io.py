@@ -1,6 +1,12 @@
-"""Image files to uint8 RGB arrays and back."""
+"""Image files as users have them, to uint8 RGB and back."""
 
+import contextlib
+import dataclasses
+import io
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,42 +14,182 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from interlcm_jax.atomic import whole_file
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.metadata import Metadata, read_metadata, save_options, to_srgb
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Pillow knows more; some of these start other programs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Cameras reach 200 million; a file of a few bytes may claim any number.
+MAX_PIXELS = 250_000_000
+
+GREY_MODES = ("1", "L", "LA", "La")
+ENCODING: dict[str, dict[str, Any]] = {
+    # 4:4:4: colour at half the resolution would soften what was just restored.
+    ".jpg": {"quality": 95, "subsampling": 0},
+    ".jpeg": {"quality": 95, "subsampling": 0},
+    # Level 6, the default, takes three times as long for 3 % less.
+    ".png": {"compress_level": 3},
+    ".tif": {"compression": "tiff_adobe_deflate"},
+    ".tiff": {"compression": "tiff_adobe_deflate"},
+    # exact: keeps the colours of transparent pixels.
+    ".webp": {"quality": 95, "exact": True},
+    ".bmp": {},
+}
+WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Photo:
+    """An image file's content.
+
+    Attributes:
+        pixels: upright RGB, in the file's own RGB profile (`metadata.icc`) or in sRGB.
+        alpha: opacity, 0 to 255, or None where the file has none; the colours aren't multiplied by it.
+        grey: the file holds one channel; the three of `pixels` are equal, but for rounding where it had a profile.
+        metadata: what a restored copy carries on.
+    """
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    alpha: UInt8[np.ndarray, "H W"] | None = None
+    grey: bool = False
+    metadata: Metadata = dataclasses.field(default_factory=Metadata)
+
+
+def read_photo(path: Path) -> Photo:
+    """Reads an image file: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, the first picture of several.
+
+    16 bits a channel become 8. CMYK becomes sRGB by its profile if it has one. Corrupt EXIF and profiles are ignored.
+
+    Raises:
+        InterLCMError: the file can't be opened, isn't an image, isn't whole, or has more than `MAX_PIXELS` pixels.
+    """
+    path = Path(path)
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise InterLCMError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InterLCMError(f"{path}: a folder, not an image") from None
+    except OSError as error:
+        raise InterLCMError(f"{path}: can't be opened ({error.strerror})") from error
+    with stream, _pillow_without_limit():
+        try:
+            return _decode(stream)
+        except UnidentifiedImageError:
+            gist = f"of no format that is read: {', '.join(FORMATS)}" if path.stat().st_size else "the file is empty"
+            raise InterLCMError(f"{path}: not an image ({gist})") from None
+        # Pillow's decoders give up in many ways; warnings are raised where a program turned them into errors.
+        except (Exception, Warning) as error:
+            raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
+
+
+def _decode(stream: io.BufferedIOBase) -> Photo:
+    with Image.open(stream, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels; up to {MAX_PIXELS // 10**6} million are read")
+        image.load()
+        # Broken EXIF, which may fail in any way, is as good as none.
+        with contextlib.suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
+        grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
+        opaque, alpha = _split_alpha(_eight_bits(image))
+        rgb, icc = to_srgb(opaque, image.info.get("icc_profile"))
+        return Photo(np.asarray(rgb), alpha, grey, read_metadata(image, icc))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion of grey pixels wider than 8 bits would cut them off at 255; of colours it keeps the high
+    # byte when it loads them.
+    if image.mode.startswith("I;16"):
+        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel; 8 and 16 are read")
+    return image
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, UInt8[np.ndarray, "H W"] | None]:
+    """The image without transparency in one of the modes L, RGB and CMYK if it can be, and its opacity."""
+    alpha = None
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        alpha = np.asarray(rgba.getchannel("A"))
+        image = rgba.convert("L") if image.mode in GREY_MODES else rgba.convert("RGB")
+    return (image.convert("L") if image.mode == "1" else image), alpha
+
+
+_limit_lock = threading.Lock()
+_limit_readers = 0
+_limit_of_pillow: int | None = None
+
+
+@contextlib.contextmanager
+def _pillow_without_limit() -> Iterator[None]:
+    """Pillow warns of real photos of 90 million pixels and refuses 180: its limit is lifted while any thread reads."""
+    global _limit_readers, _limit_of_pillow
+    with _limit_lock:
+        if not _limit_readers:
+            _limit_of_pillow, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _limit_readers += 1
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limit_readers -= 1
+            if not _limit_readers:
+                Image.MAX_IMAGE_PIXELS = _limit_of_pillow
+
+
+def write_photo(path: Path, pixels: UInt8[np.ndarray, "H W 3"], like: Photo | None = None) -> None:
+    """Writes an image in the format of the name's suffix; the file appears whole or not at all, its folder too.
+
+    JPEG and WebP are written at quality 95, JPEG with colours at full resolution.
+
+    Args:
+        path: one of `SUFFIXES`, in either case.
+        pixels: RGB.
+        like: the photo they were made from: its profile, EXIF and other metadata go into the file, and its opacity,
+            resized to that of `pixels`; JPEG and BMP have none, and what is transparent is laid over white.
+
+    Raises:
+        InterLCMError: the suffix stands for no format, the image is too large for it, or the file can't be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InterLCMError(f"{path}: no image format is called {suffix!r}; choose one of {', '.join(SUFFIXES)}")
+    encoded = io.BytesIO()
+    try:
+        image = _with_alpha(Image.fromarray(pixels), like, suffix)
+        options = ENCODING[suffix] | save_options(like.metadata if like else Metadata(), suffix)
+        image.save(encoded, Image.registered_extensions()[suffix], **options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(encoded.getbuffer())
+    except (OSError, ValueError) as error:
+        raise InterLCMError(f"{path}: can't be written ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _with_alpha(image: Image.Image, like: Photo | None, suffix: str) -> Image.Image:
+    if like is None or like.alpha is None:
+        return image
+    alpha = Image.fromarray(like.alpha)
+    if alpha.size != image.size:
+        alpha = alpha.resize(image.size, Image.Resampling.BICUBIC)
+    if suffix in WITH_ALPHA:
+        image.putalpha(alpha)
+        return image
+    return Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Reads an image upright (EXIF orientation applied) as RGB; transparency is dropped.
-
-    Raises:
-        InterLCMError: the file can't be opened, isn't an image, or isn't whole.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return _rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise InterLCMError(f"{path}: no such file") from None
-    except UnidentifiedImageError:
-        raise InterLCMError(f"{path}: not an image") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
-
-
-def _rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    # Pillow's own conversion of grey pixels wider than 8 bits would cut them off at 255.
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError("32 bits a pixel; 8 and 16 are read")
-    return np.asarray(image.convert("RGB"))
+    """The pixels of `read_photo` alone."""
+    return read_photo(path).pixels
 
 
 def write_image(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Writes an image in the format of the name's suffix; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+    """`write_photo` of pixels that come from no file."""
+    write_photo(path, pixels)
 
 
 def fit_square(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
