@@ -2,17 +2,15 @@
 
 import dataclasses
 import itertools
-import math
-from typing import Self, Unpack
+from typing import Self
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.models.config import NetworkConfig
-from interlcm_jax.models.layers import Conv, Init
+from interlcm_jax.models.layers import BatchNorm, Conv, Init
 
 MAX_WIDENING = 8  # the width stops growing at this multiple of the first
 
@@ -40,44 +38,6 @@ class DiscriminatorConfig(NetworkConfig):
     def widths(self) -> tuple[int, ...]:
         """Channels after every convolution but the last."""
         return tuple(self.base_channels * min(2**i, MAX_WIDENING) for i in range(self.num_layers + 1))
-
-
-class BatchNorm(nnx.Module):
-    """Batch normalisation as PyTorch's `BatchNorm2d` (epsilon 1e-5, momentum 0.1), with statistics in float32.
-
-    `nnx.BatchNorm` isn't used since its running variance takes the biased estimate, where PyTorch's takes the unbiased.
-    """
-
-    def __init__(self, num_channels: int, *, epsilon: float = 1e-5, momentum: float = 0.1, **init: Unpack[Init]):
-        self.epsilon, self.momentum, self.out_dtype = epsilon, momentum, init["dtype"]
-        self.scale = nnx.Param(jnp.ones(num_channels, init["param_dtype"]))
-        self.bias = nnx.Param(jnp.zeros(num_channels, init["param_dtype"]))
-        self.mean = nnx.BatchStat(jnp.zeros(num_channels, jnp.float32))
-        self.var = nnx.BatchStat(jnp.ones(num_channels, jnp.float32))
-
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
-        """Normalises each channel, in training by the batch's statistics, else by the running ones.
-
-        Under a sharded batch the batch's statistics are those of the global batch. Training moves the running ones.
-
-        Raises:
-            ValueError: training on a single value a channel, whose variance is unknown.
-        """
-        x = x.astype(jnp.float32)
-        mean, var = self._batch_statistics(x) if train else (self.mean[...], self.var[...])
-        scale = self.scale[...].astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)
-        shift = self.bias[...].astype(jnp.float32)
-        return ((x - _channels(mean)) * _channels(scale) + _channels(shift)).astype(self.out_dtype)
-
-    def _batch_statistics(self, x: Float[Array, "B H W C"]) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
-        count = math.prod(x.shape[:-1])
-        if count < 2:
-            raise ValueError(f"batch normalisation of {x.shape} in training: more than one value a channel is needed")
-        mean = x.mean(axis=(0, 1, 2))
-        var = jnp.square(x - _channels(mean)).mean(axis=(0, 1, 2))
-        self.mean[...] += self.momentum * (mean - self.mean[...])
-        self.var[...] += self.momentum * (var * (count / (count - 1)) - self.var[...])
-        return mean, var
 
 
 class LeakyReLU(nnx.Module):
@@ -132,7 +92,3 @@ class PatchDiscriminator(nnx.Module):
         for layer in self.main:
             x = layer(x, train) if isinstance(layer, BatchNorm) else layer(x)
         return x
-
-
-def _channels(x: Float[Array, " C"]) -> Float[Array, "1 1 1 C"]:
-    return x.reshape(1, 1, 1, -1)

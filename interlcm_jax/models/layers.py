@@ -1,5 +1,6 @@
 """Leaf layers shared by the networks: explicit padding, explicit epsilon, norms in float32."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import TypedDict, Unpack
 
@@ -100,6 +101,44 @@ class LayerNorm(nnx.LayerNorm):
         return super().__call__(x.astype(jnp.float32)).astype(self.out_dtype)
 
 
+class BatchNorm(nnx.Module):
+    """Batch normalisation as PyTorch's `BatchNorm2d` (epsilon 1e-5, momentum 0.1), with statistics in float32.
+
+    `nnx.BatchNorm` isn't used since its running variance takes the biased estimate, where PyTorch's takes the unbiased.
+    """
+
+    def __init__(self, num_channels: int, *, epsilon: float = 1e-5, momentum: float = 0.1, **init: Unpack[Init]):
+        self.epsilon, self.momentum, self.out_dtype = epsilon, momentum, init["dtype"]
+        self.scale = nnx.Param(jnp.ones(num_channels, init["param_dtype"]))
+        self.bias = nnx.Param(jnp.zeros(num_channels, init["param_dtype"]))
+        self.mean = nnx.BatchStat(jnp.zeros(num_channels, jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(num_channels, jnp.float32))
+
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
+        """Normalises each channel, in training by the batch's statistics, else by the running ones.
+
+        Under a sharded batch the batch's statistics are those of the global batch. Training moves the running ones.
+
+        Raises:
+            ValueError: training on a single value a channel, whose variance is unknown.
+        """
+        x = x.astype(jnp.float32)
+        mean, var = self._batch_statistics(x) if train else (self.mean[...], self.var[...])
+        scale = self.scale[...].astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)
+        shift = self.bias[...].astype(jnp.float32)
+        return ((x - _channels(mean)) * _channels(scale) + _channels(shift)).astype(self.out_dtype)
+
+    def _batch_statistics(self, x: Float[Array, "B H W C"]) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        count = math.prod(x.shape[:-1])
+        if count < 2:
+            raise ValueError(f"batch normalisation of {x.shape} in training: more than one value a channel is needed")
+        mean = x.mean(axis=(0, 1, 2))
+        var = jnp.square(x - _channels(mean)).mean(axis=(0, 1, 2))
+        self.mean[...] += self.momentum * (mean - self.mean[...])
+        self.var[...] += self.momentum * (var * (count / (count - 1)) - self.var[...])
+        return mean, var
+
+
 def nearest_resize(x: Array, sizes: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """Nearest-neighbour resize of `axes` to `sizes`, reading source index floor(i * in / out) as PyTorch does.
 
@@ -132,3 +171,7 @@ def recomputes(remat: bool | Collection[str], block: str) -> bool:
 def call(module: Callable[..., Array], *args: object, remat: bool = False) -> Array:
     """Calls a block; with `remat` its activations are recomputed in the backward pass instead of kept."""
     return jax.checkpoint(module)(*args) if remat else module(*args)
+
+
+def _channels(x: Float[Array, " C"]) -> Float[Array, "1 1 1 C"]:
+    return x.reshape(1, 1, 1, -1)
