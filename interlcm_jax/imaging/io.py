@@ -29,8 +29,9 @@ ENCODING: dict[str, dict[str, Any]] = {
     ".jpeg": {"quality": 95, "subsampling": 0},
     # Level 6, the default, takes three times as long for 3 % less.
     ".png": {"compress_level": 3},
-    ".tif": {"compression": "tiff_adobe_deflate"},
-    ".tiff": {"compression": "tiff_adobe_deflate"},
+    # Not compressed: Pillow can't store EXIF in a compressed TIFF.
+    ".tif": {},
+    ".tiff": {},
     # exact: keeps the colours of transparent pixels.
     ".webp": {"quality": 95, "exact": True},
     ".bmp": {},
@@ -58,7 +59,8 @@ class Photo:
 def read_photo(path: Path) -> Photo:
     """Reads an image file: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, the first picture of several.
 
-    16 bits a channel become 8. CMYK becomes sRGB by its profile if it has one. Corrupt EXIF and profiles are ignored.
+    16 bits a channel become 8. CMYK becomes sRGB by its profile if it has one. Corrupt EXIF and profiles are ignored;
+    of some, Pillow warns.
 
     Raises:
         InterLCMError: the file can't be opened, isn't an image, isn't whole, or has more than `MAX_PIXELS` pixels.

@@ -74,7 +74,7 @@ def _exif(image: Image.Image) -> bytes | None:
         source, exif = image.getexif(), Image.Exif()
         for tag in EXIF_TAGS:
             if tag in source:
-                exif[tag] = source[tag]
+                exif[tag] = _as_stored(source[tag])
         for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             tags = {tag: value for tag, value in source.get_ifd(folder).items() if tag not in EXIF_DROPPED}
             if tags:
@@ -82,6 +82,12 @@ def _exif(image: Image.Image) -> bytes | None:
         return exif.tobytes() if len(exif) else None
     except Exception:
         return None
+
+
+def _as_stored(value: Any) -> Any:
+    # Pillow decodes texts as Latin-1 and encodes them as ASCII. Their bytes, which mostly are UTF-8, come through whole,
+    # but only for the main directory does it know that they are text.
+    return value.encode("latin-1") if isinstance(value, str) else value
 
 
 def _dpi(value: object) -> tuple[float, float] | None:
@@ -132,6 +138,18 @@ def _profile(icc: bytes | None) -> ImageCms.ImageCmsProfile | None:
         return None
 
 
+def _with_xmp(metadata: Metadata) -> Image.Exif:
+    """EXIF with XMP among its tags, as TIFF keeps it."""
+    exif = Image.Exif()
+    if metadata.exif:
+        exif.load(metadata.exif)
+        for tag, value in exif.items():
+            exif[tag] = _as_stored(value)
+    if metadata.xmp:
+        exif[ExifTags.Base.XMLPacket.value] = metadata.xmp
+    return exif
+
+
 def save_options(metadata: Metadata, suffix: str) -> dict[str, Any]:
     """Arguments for Pillow's `save` that store all that the format of `suffix` has a place for."""
     options: dict[str, Any] = {"dpi": metadata.dpi, "icc_profile": metadata.icc, "exif": metadata.exif}
@@ -142,7 +160,7 @@ def save_options(metadata: Metadata, suffix: str) -> dict[str, Any]:
         if metadata.xmp:
             options["pnginfo"].add_itxt("XML:com.adobe.xmp", metadata.xmp.decode(errors="replace"))
     elif suffix in (".tif", ".tiff"):
-        options["tiffinfo"] = metadata.xmp and {ExifTags.Base.XMLPacket.value: metadata.xmp}
+        options["exif"] = _with_xmp(metadata)
     elif suffix == ".webp":
         options["xmp"] = metadata.xmp
     elif suffix in (".jpg", ".jpeg"):
