@@ -27,13 +27,13 @@ ENCODING: dict[str, dict[str, Any]] = {
     # 4:4:4: colour at half the resolution would soften what was just restored.
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
-    # Level 6, the default, takes three times as long for 3 % less.
+    # Level 6, the default, takes three times as long (10 s for 24 million pixels) for 2 % less.
     ".png": {"compress_level": 3},
     # Not compressed: Pillow can't store EXIF in a compressed TIFF.
     ".tif": {},
     ".tiff": {},
-    # exact: keeps the colours of transparent pixels.
-    ".webp": {"quality": 95, "exact": True},
+    # exact: keeps the colours of transparent pixels. Method 4, the default, takes six times as long for no less.
+    ".webp": {"quality": 95, "exact": True, "method": 2},
     ".bmp": {},
 }
 WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")

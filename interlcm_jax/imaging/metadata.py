@@ -85,8 +85,8 @@ def _exif(image: Image.Image) -> bytes | None:
 
 
 def _as_stored(value: Any) -> Any:
-    # Pillow decodes texts as Latin-1 and encodes them as ASCII. Their bytes, which mostly are UTF-8, come through whole,
-    # but only for the main directory does it know that they are text.
+    # Pillow decodes texts as Latin-1 and encodes them as ASCII. Their bytes, mostly UTF-8, come through whole, but only
+    # for the main directory does it know that they are text.
     return value.encode("latin-1") if isinstance(value, str) else value
 
 
