@@ -68,6 +68,18 @@ def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
     return color_fix
 
 
+def check_fidelity(fidelity: float) -> np.float32 | None:
+    """The fidelity knob, 0 to 1; None for 0, which needs no blend."""
+    if not isinstance(fidelity, int | float | np.floating) or not 0 <= fidelity <= 1:
+        raise InterLCMError(f"fidelity is {fidelity!r}, but must be a number from 0 to 1")
+    return np.float32(fidelity) if fidelity else None
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Faces at a time on a device."""
+    return _integer("batch_size", batch_size, 1, 2**16)
+
+
 def _integer(name: str, value: int, least: int, most: int) -> int:
     if not isinstance(value, int | np.integer) or not least <= value <= most:
         raise InterLCMError(f"{name} is {value!r}, but must be an integer from {least} to {most}")

@@ -1,23 +1,33 @@
 """InterLCM: low-quality faces in, restored faces out, in one compiled program."""
 
 import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from interlcm_jax.arguments import check_calls, check_color_fix, check_dtype, check_images, check_noise, check_seed
+from interlcm_jax.arguments import (
+    check_batch_size,
+    check_calls,
+    check_color_fix,
+    check_dtype,
+    check_fidelity,
+    check_images,
+    check_noise,
+    check_seed,
+)
 from interlcm_jax.atomic import whole_folder
-from interlcm_jax.diffusion.sampler import sample
-from interlcm_jax.diffusion.schedule import restoration_steps
+from interlcm_jax.batches import in_batches, pad, replicated_mesh
 from interlcm_jax.hub import matching, resolve
-from interlcm_jax.imaging.clip_preprocess import clip_preprocess
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
+from interlcm_jax.imaging.color_fix import towards_input
 from interlcm_jax.model_folder import (
     CONFIG,
     NETWORKS,
@@ -27,94 +37,36 @@ from interlcm_jax.model_folder import (
     weights_file,
     write_config,
 )
-from interlcm_jax.models.clip_vision import CLIPVision
-from interlcm_jax.models.controlnet import ControlNet
-from interlcm_jax.models.embeddings import guidance_embedding
-from interlcm_jax.models.unet import UNet2DCondition
-from interlcm_jax.models.vae import AutoencoderKL
-from interlcm_jax.models.visual_encoder import VisualEncoder
 from interlcm_jax.models.weights import ShardingRule, abstract, flat_weights
+from interlcm_jax.restoration import Networks, draw_noise, restore
 from interlcm_jax.safetensors_file import LazyTensor, write_safetensors
 
 
-class Networks(nnx.Module):
-    """The five networks of InterLCM.
-
-    Args:
-        config: their sizes.
-        rngs: random streams of the initial weights.
-        dtype: compute dtype; norms, softmax and the schedule stay float32.
-        param_dtype: storage dtype.
-        remat: as in `UNet2DCondition`, for every network.
-    """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        rngs: nnx.Rngs,
-        dtype: DTypeLike = jnp.float32,
-        param_dtype: DTypeLike = jnp.float32,
-        remat: bool = False,
-    ):
-        options = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype, "remat": remat}
-        self.unet = UNet2DCondition(config.unet, **options)
-        self.spatial_encoder = ControlNet(config.spatial_encoder, **options)
-        self.clip_vision = CLIPVision(config.clip_vision, **options)
-        self.vae = AutoencoderKL(config.vae, **options)
-        self.visual_encoder = VisualEncoder(config.visual_encoder, **options)
-
-
-def restore(
-    networks: Networks,
+def _restore_pixels(
+    graph: nnx.GraphDef,
     config: ModelConfig,
-    lq: Float[Array, "B H W 3"],
-    noise: Float[Array, "calls b h w L"],
-    *,
-    unroll: bool = False,
-) -> Float[Array, "B H W 3"]:
-    """The restoration path up to the colour fix, differentiable (InterLCM, section 3).
-
-    What is the same at each call is computed once, before the calls: the context and its keys and values in every
-    cross-attention, the conditioning stack over the LQ image, the time and guidance embeddings.
-
-    Args:
-        networks: the five networks.
-        config: schedule, guidance and scaling.
-        lq: low-quality images in [-1, 1], height and width multiples of 8 at the released sizes.
-        noise: one standard normal draw before each network call, b = B or 1; their number is the number of calls.
-        unroll: see `diffusion.sampler.sample`.
-
-    Returns:
-        Restored images, near [-1, 1], not clipped.
-    """
-    unet, encoder = networks.unet, networks.spatial_encoder
-    steps = restoration_steps(config.schedule, noise.shape[0])
-    context = networks.visual_encoder(
-        networks.clip_vision(clip_preprocess(lq, config.clip_vision.image_size)).astype(jnp.float32)
-    )
-    latents = networks.vae.encode(lq)[0].astype(jnp.float32) * config.vae.scaling_factor
-    condition = encoder.embed_condition(lq)
-    unet_key_values, encoder_key_values = unet.key_values(context), encoder.key_values(context)
-    cond = _guidance(config, len(steps.timesteps))
-    # The embeddings of all calls at once; each call then takes its own, for the whole batch.
-    temb = unet.embed_time(steps.timesteps, cond)[:, None], encoder.embed_time(steps.timesteps)[:, None]
-
-    def denoiser(noisy: Array, temb: tuple[Array, Array]) -> Array:
-        residuals = encoder.residuals(noisy, temb[1], encoder_key_values, condition)
-        return unet.denoise(noisy, temb[0], unet_key_values, *residuals)
-
-    clean = sample(denoiser, latents, noise, steps, temb, unroll=unroll)
-    return networks.vae.decode(clean / config.vae.scaling_factor).astype(jnp.float32)
+    num_network_calls: int,
+    fix: str,
+    weights: nnx.State,
+    lq: Array,
+    noise: Array | None,
+    seed: Array,
+    fidelity: Array | None,
+) -> tuple[Array, Array]:
+    """From pixels to pixels, uint8 to uint8 or float to float; and which images are finite."""
+    images = lq.astype(jnp.float32) / 127.5 - 1 if lq.dtype == jnp.uint8 else lq.astype(jnp.float32)
+    if noise is None:
+        noise = draw_noise(seed, num_network_calls, config.latent_shape(lq.shape))
+    restored = fix_color(restore(nnx.merge(graph, weights), config, images, noise), images, fix)
+    if fidelity is not None:
+        restored = towards_input(restored, images, fidelity)
+    finite = jnp.isfinite(restored).all(axis=(1, 2, 3))
+    if lq.dtype == jnp.uint8:
+        restored = jnp.round((jnp.clip(restored, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+    return restored, finite
 
 
-def draw_noise(seed: Array, num_network_calls: int, shape: tuple[int, int, int]) -> Float[Array, "calls 1 h w L"]:
-    """The noise of a seed: call c's is a function of (seed, c) alone, and the same for every image of a batch."""
-    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(num_network_calls))
-    return jax.vmap(lambda key: jax.random.normal(key, (1, *shape), jnp.float32))(keys)
-
-
-@functools.partial(jax.jit, static_argnames=("graph", "config", "num_network_calls", "fix"))
+@functools.partial(jax.jit, static_argnames=("graph", "config", "num_network_calls", "fix", "mesh"))
 def _program(
     graph: nnx.GraphDef,
     config: ModelConfig,
@@ -122,17 +74,20 @@ def _program(
     lq: Array,
     noise: Array | None,
     seed: Array,
+    fidelity: Array | None,
     num_network_calls: int,
     fix: str,
-) -> Array:
-    """The whole restoration, from pixels to pixels: uint8 to uint8, or float to float."""
-    images = lq.astype(jnp.float32) / 127.5 - 1 if lq.dtype == jnp.uint8 else lq.astype(jnp.float32)
-    if noise is None:
-        noise = draw_noise(seed, num_network_calls, config.latent_shape(lq.shape))
-    restored = fix_color(restore(nnx.merge(graph, weights), config, images, noise), images, fix)
-    if lq.dtype == jnp.uint8:
-        return jnp.round((jnp.clip(restored, -1, 1) + 1) * 127.5).astype(jnp.uint8)
-    return restored
+    mesh: Mesh | None,
+) -> tuple[Array, Array]:
+    """The whole restoration as one program; on a mesh, each device runs it on its share of the batch."""
+    run = functools.partial(_restore_pixels, graph, config, num_network_calls, fix)
+    if mesh is None:
+        return run(weights, lq, noise, seed, fidelity)
+    whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
+    draws = whole if noise is None or noise.shape[1] == 1 else PartitionSpec(None, mesh.axis_names)
+    specs = (whole, split, draws, whole, whole)
+    shared = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    return shared(weights, lq, noise, seed, fidelity)
 
 
 class InterLCM:
@@ -193,8 +148,9 @@ class InterLCM:
         color_fix: str | None = None,
         *,
         num_network_calls: int | None = None,
+        fidelity: float = 0.0,
     ) -> UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"]:
-        """Restores aligned faces.
+        """Restores aligned faces, as one batch; on a copy of the weights for each device, the batch is shared out.
 
         Args:
             lq: RGB images, uint8 or float in [-1, 1]; the weights were trained at `config.image_size`, other sizes
@@ -204,6 +160,8 @@ class InterLCM:
             seed: the same for every image, so an image's result doesn't depend on its batch.
             color_fix: "wavelet", "adain" or "none"; None is the task's own.
             num_network_calls: calls of the networks; None is what the weights were trained for.
+            fidelity: from 0, the restoration as it is, to 1, its details on the input's own shapes: see
+                `imaging.color_fix.towards_input`.
 
         Returns:
             The restored images: uint8 for uint8; float32 for float, near [-1, 1] and not clipped.
@@ -211,13 +169,54 @@ class InterLCM:
         Raises:
             InterLCMError: shape, dtype, noise, seed, number of calls or colour fix don't fit.
         """
+        restored, _ = self._start(lq, noise, seed, color_fix, num_network_calls, fidelity)
+        return restored
+
+    def restore_all(
+        self, faces: Iterable[UInt8[np.ndarray, "H W 3"]], *, batch_size: int = 1, **options: Any
+    ) -> Iterator[UInt8[np.ndarray, "H W 3"] | None]:
+        """Restores any number of aligned faces of one size, and yields them in order.
+
+        In place of a face for which the networks gave NaN or infinity, None is yielded.
+
+        They go through one program in batches, the last one padded, and are drawn from `faces` while the device is
+        at work on those before: reading and cutting out belongs into that iterable.
+
+        Args:
+            faces: uint8 RGB images.
+            batch_size: faces at a time on each device that holds the weights.
+            **options: `seed`, `color_fix`, `num_network_calls` and `fidelity`, as in `restore`.
+
+        Raises:
+            InterLCMError: as `restore`; or the batch size is below 1.
+        """
+        mesh = replicated_mesh(self.weights)
+        size = check_batch_size(batch_size) * (1 if mesh is None else mesh.size)
+        return in_batches(faces, size, functools.partial(self._start, **options))
+
+    def _start(
+        self,
+        lq: Array,
+        noise: Array | None = None,
+        seed: int = 0,
+        color_fix: str | None = None,
+        num_network_calls: int | None = None,
+        fidelity: float = 0.0,
+    ) -> tuple[Array, Array]:
+        """Checks what `restore` is asked for and starts it: the images to come, and which of them are finite."""
         check_images(lq, self.config)
         noise = None if noise is None else jnp.asarray(noise, jnp.float32)
         calls = check_calls(num_network_calls, noise, self.config)
         if noise is not None:
             check_noise(noise, calls, lq.shape, self.config)
-        seed, fix = check_seed(seed), check_color_fix(color_fix, self.config)
-        return _program(self.graph, self.config, self.weights, jnp.asarray(lq), noise, seed, calls, fix)
+        seed, fix, blend = check_seed(seed), check_color_fix(color_fix, self.config), check_fidelity(fidelity)
+        mesh, count = replicated_mesh(self.weights), lq.shape[0]
+        if mesh is not None:
+            whole = -(-count // mesh.size) * mesh.size
+            lq = jax.device_put(pad(lq, whole), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
+            noise = noise if noise is None or noise.shape[1] == 1 else pad(noise, whole, axis=1)
+        result = _program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh)
+        return jax.tree.map(lambda array: array[:count], result) if mesh is not None else result
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes a model folder, which appears whole or not at all.
@@ -239,10 +238,3 @@ def _named(sharding: ShardingRule, name: str, path: str, shape: tuple[int, ...])
 
 def _lazy(array: jax.Array) -> LazyTensor:
     return LazyTensor(array.shape, np.dtype(array.dtype), Path("memory"), lambda index: np.asarray(array)[index])
-
-
-def _guidance(config: ModelConfig, count: int) -> Array | None:
-    """The guidance embedding of w = scale - 1, once for each call; None for a UNet that takes none."""
-    if config.unet.time_cond_proj_dim is None:
-        return None
-    return guidance_embedding(jnp.full((count,), config.guidance_scale - 1.0), config.unet.time_cond_proj_dim)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from interlcm_jax import InterLCM, InterLCMError, pipeline
-from interlcm_jax.imaging.color_fix import ADAIN_EPSILON
+from interlcm_jax.imaging.color_fix import ADAIN_EPSILON, low_pass
 from interlcm_jax.models.weights import flat_weights
 from interlcm_jax.pipeline import draw_noise
 from tests.miniature import miniature_model
@@ -98,11 +98,21 @@ def test_two_calls_and_adain(model, five):
 @pytest.mark.parametrize(("task", "fix", "calls"), [("restoration", "wavelet", 3), ("colorization", "none", 1)])
 def test_the_weights_own_settings_are_the_defaults(model, monkeypatch, task, fix, calls):
     config = dataclasses.replace(model.config, task=task, color_fix=fix, num_network_calls=calls)
-    monkeypatch.setattr(pipeline, "_program", lambda *arguments: arguments)
+    seen = []
+    monkeypatch.setattr(pipeline, "_program", lambda *arguments: seen.append(arguments[-3:-1]) or (None, None))
     image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     own = InterLCM(config, model.networks)
-    assert own.restore(image)[-2:] == (calls, fix)
-    assert own.restore(image, color_fix="adain", num_network_calls=2)[-2:] == (2, "adain")
+    own.restore(image)
+    own.restore(image, color_fix="adain", num_network_calls=2)
+    assert seen == [(calls, fix), (2, "adain")]
+
+
+def test_fidelity_moves_the_result_towards_the_input(model, five):
+    lq = scaled(five[:1])
+    restored = [np.asarray(model.restore(lq, fidelity=fidelity)) for fidelity in (0, 0.5, 1)]
+    distances = [np.abs(low_pass(image - lq, 3)).mean() for image in restored]
+    assert distances[0] > 1.2 * distances[1] > 1.2 * distances[2]
+    np.testing.assert_array_equal(restored[0], model.restore(lq))
 
 
 def test_a_calls_noise_depends_on_the_seed_and_the_call_alone():
@@ -135,6 +145,10 @@ def noise_of(*shape: int) -> dict:
         ((2, SIZE, SIZE, 3), "uint8", {"seed": 2**32}, "seed is 4294967296"),
         ((2, SIZE, SIZE, 3), "uint8", {"seed": 0.5}, r"seed is 0\.5"),
         ((2, SIZE, SIZE, 3), "uint8", {"color_fix": "sepia"}, "color_fix is 'sepia', .* wavelet, adain, none"),
+        ((2, SIZE, SIZE, 3), "uint8", {"fidelity": -0.1}, r"fidelity is -0\.1, .* from 0 to 1"),
+        ((2, SIZE, SIZE, 3), "uint8", {"fidelity": 1.1}, r"fidelity is 1\.1"),
+        ((2, SIZE, SIZE, 3), "uint8", {"fidelity": float("nan")}, "fidelity is nan"),
+        ((2, SIZE, SIZE, 3), "uint8", {"fidelity": "0.5"}, "fidelity is '0.5'"),
         ((2, SIZE, SIZE, 3), "uint8", {"color_fix": ""}, "color_fix is ''"),
         ((2, SIZE, SIZE, 3), "uint8", {"num_network_calls": 0}, "num_network_calls is 0, .* from 1 to 49"),
         ((2, SIZE, SIZE, 3), "uint8", {"num_network_calls": 50}, "num_network_calls is 50"),
@@ -199,7 +213,8 @@ def test_weights_may_be_held_in_another_dtype_than_the_compute(folder):
 def traced(model, five):
     """The whole restoration as it is for one image, seed 0."""
     lq = jnp.asarray(scaled(five[:1]))
-    return pipeline._program.trace(model.graph, model.config, model.weights, lq, None, np.uint32(0), 3, "wavelet")
+    arguments = model.weights, lq, None, np.uint32(0), None, 3, "wavelet", None
+    return pipeline._program.trace(model.graph, model.config, *arguments)
 
 
 def equations(jaxpr: jax.extend.core.Jaxpr, *, into_scans: bool = True) -> Iterator[jax.extend.core.JaxprEqn]:
