@@ -50,7 +50,8 @@ def paste_faces(
     """
     result = photo.copy()
     for face, matrix, mask in zip(faces, matrices, masks or [None] * len(faces), strict=True):
-        _paste(result, face, _to_photo(matrix, upscale), mask)
+        to_photo = _to_photo(matrix, upscale)
+        _paste(result, _without_filling(face, to_photo, photo.shape, upscale), to_photo, mask)
     return result
 
 
@@ -65,6 +66,23 @@ def _to_photo(matrix: Matrix, upscale: float) -> Matrix:
     return inverse
 
 
+def _without_filling(face: np.ndarray, to_photo: Matrix, shape: tuple[int, ...], upscale: float) -> np.ndarray:
+    """The face with its pixels beyond the photo, where alignment had nothing but a filling colour, replaced by the
+    nearest that saw none of it: resampling would draw that colour into the photo's edge."""
+    y, x = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
+    matrix = to_photo.astype(np.float32)
+    places = [row[0] * x + row[1] * y + row[2] for row in matrix]
+    # The outermost pixels' centres, and inwards of them a pixel of the face, at any angle.
+    first = (upscale - 1) / 2 + 2**0.5 * _scale(to_photo)
+    inside = [p.clip(first, max(first, side - 1 - first)) for p, side in zip(places, (shape[1], shape[0]), strict=True)]
+    filled = (places[0] != inside[0]) | (places[1] != inside[1])
+    if not filled.any():
+        return face
+    sources = [row[0] * inside[0] + row[1] * inside[1] + row[2] for row in cv2.invertAffineTransform(matrix)]
+    nearest = cv2.remap(face, *sources, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.where(filled[..., None], nearest, face)
+
+
 def _paste(photo: Photo, face: Photo, to_photo: Matrix, mask: np.ndarray | None) -> None:
     """Pastes one face in place."""
     size = face.shape[0]
@@ -75,7 +93,7 @@ def _paste(photo: Photo, face: Photo, to_photo: Matrix, mask: np.ndarray | None)
     if left >= right or top >= bottom:
         return
     opacity = _feather(size) if mask is None else np.minimum(_feather(size), mask, dtype=np.float32)
-    scale = float(np.sqrt(abs(np.linalg.det(to_photo[:, :2]))))
+    scale = _scale(to_photo)
     if scale <= 0.5:
         face, opacity, to_photo = _shrink(face, opacity, to_photo, int(1 / scale))
     # From half to full size, linear interpolation averages as much as is needed.
@@ -102,6 +120,11 @@ def _shrink(
     scale = np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2], [0, 0, 1]])
     face, opacity = (cv2.resize(x, (smaller, smaller), interpolation=cv2.INTER_AREA) for x in (face, opacity))
     return face, opacity, to_photo @ scale
+
+
+def _scale(to_photo: Matrix) -> float:
+    """Pixels of the photo to a pixel of the face."""
+    return float(np.sqrt(abs(np.linalg.det(to_photo[:, :2]))))
 
 
 def _feather(size: int) -> Float[np.ndarray, "size size"]:
