@@ -38,7 +38,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary file name beside `path` that replaces `path` when the block ends well, and goes otherwise."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.partial-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -1,131 +1,209 @@
-"""`interlcm restore`: low-quality faces to restored ones, file by file."""
+"""`interlcm restore`: photos and faces, files and folders, to restored ones."""
 
 import argparse
-import itertools
+import dataclasses
+import errno
+import functools
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
+from interlcm_jax.cli import distributed
+from interlcm_jax.cli.jobs import COMPARISONS, RESTORED_FACES, Job, plan
+from interlcm_jax.cli.report import Report
 from interlcm_jax.errors import InterLCMError
+
+if TYPE_CHECKING:
+    from interlcm_jax.faces.detect import Detector
+    from interlcm_jax.photos import OpenPhoto, Parser, Treatment
+    from interlcm_jax.pipeline import InterLCM
+
+# What is wrong with the output folder as a whole: no other file could be written either.
+_NO_MORE_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
-    parser = commands.add_parser("restore", help="restore faces: files, or folders of files")
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image files and folders of these")
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results (PNG)")
-    parser.add_argument("--model", required=True, metavar="NAME|DIR", help="a model folder, or the hub name of one")
-    parser.add_argument(
-        "--aligned",
-        action="store_true",
-        required=True,
-        help="the images are aligned faces, cropped as FFHQ is; they are resized to the model's size",
+    parser = commands.add_parser("restore", help="restore the faces in photos: files, folders or patterns")
+    add = parser.add_argument
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, folders of these, or quoted patterns")
+    add("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results")
+    add("--model", required=True, metavar="NAME|DIR", help="a model folder, or the hub name of one")
+    add("--seed", type=int, default=0, help="seed of the noise, the same for every face (default: 0)")
+    add("--color-fix", choices=("wavelet", "adain", "none"), help="default: the model's own")
+    add("--num-network-calls", type=int, metavar="N", help="default: what the model was trained for")
+    add("--fidelity", type=float, default=0.0, metavar="F", help="0 to 1: keep the input's own shapes (default: 0)")
+    add(
+        "--grey",
+        choices=("auto", "keep", "colour"),
+        default="auto",
+        help="colours of the result; auto: near-grey images keep theirs (default), keep: all do, colour: none does",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise, the same for every face (default: 0)")
-    parser.add_argument("--color-fix", choices=("wavelet", "adain", "none"), help="default: the model's own")
-    parser.add_argument("--num-network-calls", type=int, help="default: what the model was trained for")
-    parser.add_argument("--batch-size", type=int, default=1, help="faces restored at a time (default: 1)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add("--aligned", action="store_true", help="the images are aligned faces, cropped as FFHQ is: restore them whole")
+    add("--upscale", type=float, default=2.0, metavar="X", help="how much larger a photo becomes (default: 2)")
+    add("--only-center-face", action="store_true", help="of several faces, only the one in the middle")
+    add("--detector", choices=("mtcnn", "retinaface"), help="default: retinaface if the model folder holds it")
+    add("--format", choices=("png", "jpg", "webp", "tiff"), default="png", help="of the results (default: png)")
+    add("--save-faces", action="store_true", help=f"every face, before and after, into OUT/{RESTORED_FACES}")
+    add("--comparison", action="store_true", help=f"input and result side by side, into OUT/{COMPARISONS}")
+    add("--skip-existing", action="store_true", help="go on with a folder that is half done")
+    add("--json", action="store_true", help="the summary as JSON on standard output")
+    add("--batch-size", type=int, default=1, metavar="N", help="faces at a time on each device (default: 1)")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="threads that read and write")
+    add("--no-compile-cache", action="store_true", help="compile anew, and keep nothing for the next time")
+    distributed.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Restores every input; a bad file costs that file only, is named at the end and makes the exit code 1."""
-    from interlcm_jax.arguments import check_calls, check_seed
-    from interlcm_jax.pipeline import InterLCM
-
-    if arguments.batch_size < 1:
-        raise InterLCMError(f"--batch-size is {arguments.batch_size}, but must be at least 1")
-    jobs = plan(arguments.inputs, arguments.out)
+    wanted = {RESTORED_FACES: arguments.save_faces, COMPARISONS: arguments.comparison}
+    reserved = [name for name, used in wanted.items() if used]
+    jobs = plan(arguments.inputs, arguments.out, f".{arguments.format}", reserved)
     # What can be checked is, before the weights are loaded.
+    treatment = _checked(arguments)
+    index, count = distributed.join(arguments)
+    jobs = jobs[index::count]
+    skipped = [job for job in jobs if arguments.skip_existing and job.target.exists()]
+    report = Report([job for job in jobs if job not in set(skipped)], arguments.out, skipped)
+    if report.jobs:
+        restoration = _load(arguments, treatment, len(report.jobs))
+        _make_writable(arguments.out)
+        with report:
+            restoration.run(report)
+    return report.print(as_json=arguments.json)
+
+
+def _checked(arguments: argparse.Namespace) -> "Treatment":
+    from interlcm_jax.arguments import check_batch_size, check_fidelity, check_seed
+    from interlcm_jax.photos import Treatment
+
     check_seed(arguments.seed)
+    check_fidelity(arguments.fidelity)
+    check_batch_size(arguments.batch_size)
+    if arguments.workers < 1:
+        raise InterLCMError(f"--workers is {arguments.workers}, but must be at least 1")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InterLCMError(f"{arguments.out}: the folder can't be made (File exists)")
-    model = InterLCM.from_pretrained(arguments.model, arguments.dtype)
+    return Treatment(arguments.aligned, arguments.upscale, arguments.only_center_face, arguments.grey)
+
+
+def _load(arguments: argparse.Namespace, treatment: "Treatment", count: int) -> "_Restoration":
+    """Loads the model and what goes with it, and says what is going to happen."""
+    from interlcm_jax import compile_cache
+    from interlcm_jax.arguments import check_calls
+    from interlcm_jax.batches import every_device
+    from interlcm_jax.faces.parsenet import load_parsenet
+    from interlcm_jax.hub import matching, resolve
+    from interlcm_jax.model_folder import CONFIG
+    from interlcm_jax.pipeline import InterLCM
+
+    cache = None if arguments.no_compile_cache else compile_cache.enable()
+    folder = resolve(arguments.model, matching(CONFIG, "*.safetensors"))
+    model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=every_device())
     calls = check_calls(arguments.num_network_calls, None, model.config)
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InterLCMError(f"{arguments.out}: the folder can't be made ({error.strerror})") from error
+    detector = None if treatment.aligned else _detector(arguments.detector, folder)
+    parser = None if treatment.aligned else load_parsenet(folder)
+    kept = f"; it is kept in {cache} for the next time" if cache else ""
     print(
-        f"{len(jobs)} images, {calls} network calls at {model.config.image_size} px; "
-        "the first batch takes longer: the program is compiled for this machine",
+        f"{count} images; {calls} network calls at {model.config.image_size} px. With the first faces the program is "
+        f"compiled for this machine, which takes a while{kept}",
         file=sys.stderr,
     )
-    failures: list[str] = []
-    with tqdm(total=len(jobs), unit="image") as bar:
-        size = min(arguments.batch_size, len(jobs))
-        for batch in _batched(jobs, size):
-            _restore_batch(model, batch, size, arguments, failures)
-            bar.update(len(batch))
-    print(f"restored {len(jobs) - len(failures)} of {len(jobs)} images into {arguments.out}")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    options = {
+        "seed": arguments.seed,
+        "color_fix": arguments.color_fix,
+        "num_network_calls": arguments.num_network_calls,
+        "fidelity": arguments.fidelity,
+        # A batch of more aligned faces than there are would only be padding.
+        "batch_size": min(arguments.batch_size, count) if treatment.aligned else arguments.batch_size,
+    }
+    return _Restoration(model, treatment, detector, parser, options, arguments)
 
 
-def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Pairs of input file and output file; a folder's inner folders are kept, and no two outputs share a name.
+def _detector(name: str | None, folder: Path) -> "Detector":
+    """The detector asked for, else the best there is."""
+    from interlcm_jax.faces.mtcnn_detector import MTCNN
+    from interlcm_jax.faces.retinaface_detector import load_retinaface
 
-    Raises:
-        InterLCMError: an input folder holds no images, or a result would replace an input.
-    """
-    from interlcm_jax.imaging.io import SUFFIXES
-
-    sources: list[tuple[Path, Path]] = []
-    for path in inputs:
-        if not path.is_dir():
-            sources.append((path, Path(path.name)))
-            continue
-        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        if not found:
-            raise InterLCMError(f"{path}: no images in this folder ({', '.join(SUFFIXES)})")
-        sources += [(f, f.relative_to(path)) for f in found]
-    taken: set[Path] = set()
-    jobs = []
-    for source, name in sources:
-        # a.jpg and a.png, or the same name from two folders: the later ones get a number.
-        targets = itertools.chain([name.stem], (f"{name.stem}_{i}" for i in itertools.count(2)))
-        target = next(t for t in (out / name.parent / f"{stem}.png" for stem in targets) if t not in taken)
-        taken.add(target)
-        jobs.append((source, target))
-    originals = {source.resolve() for source, _ in jobs}
-    if replaced := [str(target) for _, target in jobs if target.resolve() in originals]:
-        raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
-    return jobs
+    retinaface = None if name == "mtcnn" else load_retinaface(folder)
+    if name == "retinaface" and retinaface is None:
+        raise InterLCMError(f"{folder}: no RetinaFace in this model folder; interlcm convert --retinaface adds it")
+    return retinaface or MTCNN()
 
 
-def _batched(jobs: Sequence[tuple[Path, Path]], size: int) -> Iterator[Sequence[tuple[Path, Path]]]:
-    return (jobs[i : i + size] for i in range(0, len(jobs), size))
+def _make_writable(out: Path) -> None:
+    """Makes the output folder, and makes sure that files can be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InterLCMError(f"{out}: the folder can't be made ({error.strerror})") from error
+    try:
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise InterLCMError(f"{out}: nothing can be written into this folder ({error.strerror})") from error
 
 
-def _restore_batch(
-    model: object, batch: Sequence[tuple[Path, Path]], size: int, arguments: argparse.Namespace, failures: list[str]
-) -> None:
-    """Restores and writes one batch, padded to the size the program is compiled for."""
-    from interlcm_jax.imaging.io import fit_square, read_image, write_image
+@dataclasses.dataclass
+class _Restoration:
+    """How a job is carried out: opened and closed in threads, its faces restored in between."""
 
-    faces, targets = [], []
-    for source, target in batch:
+    model: "InterLCM"
+    treatment: "Treatment"
+    detector: "Detector | None"
+    parser: "Parser | None"
+    options: dict[str, Any]
+    arguments: argparse.Namespace
+
+    def run(self, report: Report) -> None:
+        """Carries out the jobs of a report."""
+        import jax
+
+        from interlcm_jax.overlap import overlapped
+
+        def done(job: Job, outcome: int | Exception) -> None:
+            if isinstance(outcome, Exception) and getattr(outcome.__cause__, "errno", None) in _NO_MORE_OUTPUT:
+                raise InterLCMError(
+                    f"{outcome}; {len(report.faces)} images are done, --skip-existing does the rest later"
+                )
+            report.done(job, outcome)
+
+        restoring = functools.partial(self.model.restore_all, **self.options)
         try:
-            faces.append(fit_square(read_image(source), model.config.image_size))
-            targets.append(target)
-        except InterLCMError as error:
-            failures.append(str(error))
-    if not faces:
-        return
-    padding = [np.zeros_like(faces[0])] * (size - len(faces))
-    restored = model.restore(
-        np.stack(faces + padding),
-        seed=arguments.seed,
-        color_fix=arguments.color_fix,
-        num_network_calls=arguments.num_network_calls,
-    )
-    for target, pixels in zip(targets, np.asarray(restored), strict=False):
-        try:
-            write_image(target, pixels)
-        except InterLCMError as error:
-            failures.append(str(error))
+            overlapped(report.jobs, self.open, restoring, self.close, done, self.arguments.workers)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise InterLCMError("the device has too little memory: lower --batch-size, or take bfloat16") from error
+
+    def open(self, job: Job) -> "OpenPhoto":
+        """Reads an image and cuts its faces out."""
+        from interlcm_jax.photos import open_photo
+
+        return open_photo(job.source, self.model.config, self.treatment, self.detector)
+
+    def close(self, job: Job, opened: "OpenPhoto", restored: list[np.ndarray | None]) -> int:
+        """Writes a job's files, the result last, so that one that is there is complete; returns how many faces."""
+        from interlcm_jax.imaging.io import write_photo
+        from interlcm_jax.photos import close_photo, side_by_side
+
+        if broken := sum(face is None for face in restored):
+            raise InterLCMError(f"{job.source}: the networks gave NaN or infinity for {broken} faces; try float32")
+        if not restored:
+            return 0
+        pixels, faces = close_photo(opened, restored, self.model.config, self.treatment, self.parser)
+        name = job.target.relative_to(self.arguments.out)
+        if self.arguments.save_faces:
+            for i, pair in enumerate(zip(opened.faces, faces, strict=True), 1):
+                for what, face in zip(("_input", ""), pair, strict=True):
+                    file = name.with_name(f"{name.stem}_{i}{what}{name.suffix}")
+                    write_photo(self.arguments.out / RESTORED_FACES / file, face)
+        if self.arguments.comparison:
+            write_photo(self.arguments.out / COMPARISONS / name, side_by_side(opened.photo.pixels, pixels))
+        write_photo(job.target, pixels, opened.photo)
+        return len(faces)

@@ -1,4 +1,4 @@
-"""Near-grey photos: what counts as one, and plain grey."""
+"""Near-grey photos: what counts as one, plain grey, and keeping the colours of another image."""
 
 import cv2
 import numpy as np
@@ -24,3 +24,9 @@ def to_grey(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """The image without colours, three equal channels; a tint goes too."""
     luma = np.rint(pixels @ LUMA).astype(np.uint8)
     return np.repeat(luma[..., None], 3, axis=-1)
+
+
+def recolour(restored: UInt8[np.ndarray, "H W 3"], colours: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The light and shade of one image with the colours of another; a plain grey one gives plain grey."""
+    tint = colours - colours @ LUMA[:, None]
+    return np.clip(np.rint(restored @ LUMA[:, None] + tint), 0, 255).astype(np.uint8)

@@ -1,0 +1,48 @@
+"""Several processes, on one machine or many, that work as one run."""
+
+import argparse
+
+from interlcm_jax.errors import InterLCMError
+
+# A process that is done waits so long for the others: the first keeps the run together while any is at work.
+_WEEK = 7 * 24 * 3600
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that join processes."""
+    group = parser.add_argument_group("several processes (every one is given the same command)")
+    group.add_argument("--distributed", action="store_true", help="join the processes of a TPU pod or Slurm job")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: the address of process 0")
+    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="I", help="which of them this is, 0 to N-1")
+
+
+def join(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Joins the processes if the arguments say so.
+
+    Returns:
+        Which process this is, and how many there are.
+
+    Raises:
+        InterLCMError: the options don't belong together, or the processes don't find each other.
+    """
+    explicit = {
+        "coordinator_address": arguments.coordinator,
+        "num_processes": arguments.num_processes,
+        "process_id": arguments.process_id,
+    }
+    given = [value is not None for value in explicit.values()]
+    if any(given) and not all(given):
+        raise InterLCMError("--coordinator, --num-processes and --process-id belong together: give all three, or none")
+    if not arguments.distributed and not any(given):
+        return 0, 1
+    if any(given) and not 0 <= arguments.process_id < arguments.num_processes:
+        raise InterLCMError(f"--process-id is {arguments.process_id}, but must be from 0 to --num-processes less 1")
+
+    import jax
+
+    try:
+        jax.distributed.initialize(**explicit, shutdown_timeout_seconds=_WEEK)
+    except (RuntimeError, ValueError) as error:
+        raise InterLCMError(f"the processes don't find each other ({error})") from error
+    return jax.process_index(), jax.process_count()

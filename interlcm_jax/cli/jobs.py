@@ -1,0 +1,74 @@
+"""Which files a command works on, and where each result goes."""
+
+import glob
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from interlcm_jax.errors import InterLCMError
+
+RESTORED_FACES, COMPARISONS = "restored_faces", "comparisons"
+_PARTIAL = ".partial"  # what `atomic.whole_file` calls a file that isn't whole yet
+
+
+class Job(NamedTuple):
+    """An input file and its result."""
+
+    source: Path
+    target: Path
+
+
+def plan(inputs: Sequence[Path], out: Path, suffix: str = ".png", reserved: Sequence[str] = ()) -> list[Job]:
+    """Pairs of input file and output file; a folder's inner folders are kept, and no two outputs share a name.
+
+    Args:
+        inputs: files, folders, and patterns such as `photos/**/*.jpg`. What isn't there is a job all the same, that
+            fails when it is read.
+        out: the folder of the results; images in it aren't inputs.
+        suffix: the results'.
+        reserved: folders in `out` for other files than results.
+
+    Raises:
+        InterLCMError: an input folder holds no images, or a result would replace an input or lie in a reserved folder.
+    """
+    taken: set[Path] = set()
+    jobs = []
+    for source, name in _sources(inputs, out):
+        # a.jpg and a.png, or the same name from two folders: the later ones get a number.
+        stems = itertools.chain([name.stem], (f"{name.stem}_{i}" for i in itertools.count(2)))
+        target = next(t for t in (out / name.parent / f"{stem}{suffix}" for stem in stems) if t not in taken)
+        taken.add(target)
+        jobs.append(Job(source, target))
+    originals = {source.resolve() for source, _ in jobs}
+    if replaced := [str(target) for _, target in jobs if target.resolve() in originals]:
+        raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
+    if clashes := {name for name in reserved for _, target in jobs if out / name in target.parents}:
+        raise InterLCMError(
+            f"an inner folder of the input is called {', '.join(clashes)}, which {out} needs for others"
+        )
+    return jobs
+
+
+def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
+    """Input files, and what to call each one's result under the output folder."""
+    for path in inputs:
+        if path.is_dir():
+            yield from _images(path, out)
+        elif path.exists() or not glob.has_magic(str(path)):
+            yield path, Path(path.name)
+        elif matches := sorted(map(Path, glob.glob(str(path), recursive=True))):
+            yield from _sources([match for match in matches if match.is_file()], out)
+        else:
+            raise InterLCMError(f"{path}: no file matches")
+
+
+def _images(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    from interlcm_jax.imaging.io import SUFFIXES
+
+    results = out.resolve()
+    files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.is_dir())
+    found = sorted(f for f in files if results not in f.resolve().parents or results == folder.resolve())
+    if not found:
+        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
+    yield from ((f, f.relative_to(folder)) for f in found)

@@ -1,0 +1,49 @@
+"""Compiled programs kept on disk: the second run of a command starts without compiling."""
+
+import os
+import sys
+from pathlib import Path
+
+VARIABLE = "INTERLCM_CACHE"
+# Programs that compile faster than this aren't worth a file, in seconds.
+MIN_COMPILE_TIME = 0.5
+
+
+def default_folder() -> Path:
+    """Where a user's programs keep what they can make again: the folder `INTERLCM_CACHE` names, else the platform's."""
+    if named := os.environ.get(VARIABLE):
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "interlcm_jax"
+
+
+def enable(folder: Path | None = None) -> Path | None:
+    """Switches on JAX's persistent compilation cache for this process.
+
+    A folder that `jax_compilation_cache_dir` names already is left as it is.
+
+    Args:
+        folder: where programs are kept; by default `default_folder`.
+
+    Returns:
+        The folder; or None where nothing can be written, and the process goes on without a cache.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return Path(jax.config.jax_compilation_cache_dir)
+    folder = Path(folder or default_folder()) / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_TIME)
+    return folder
