@@ -122,6 +122,14 @@ def test_pictures_over_the_limit_of_pillow_are_read_and_the_limit_stays(tmp_path
     assert Image.MAX_IMAGE_PIXELS == 24 * 32 // 3
 
 
+def test_the_limit_of_pillow_stays_lifted_while_another_reads(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    with image_io._pillow_without_limit():
+        read_photo(tmp_path / "a.png")
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert Image.MAX_IMAGE_PIXELS is not None
+
+
 def test_the_limit_of_pillow_comes_back_after_the_last_of_many_readers(tmp_path):
     for i in range(16):
         Image.fromarray(gradient() + np.uint8(i)).save(tmp_path / f"{i}.png")

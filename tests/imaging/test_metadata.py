@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from interlcm_jax.imaging.io import Photo, read_photo, write_photo
-from interlcm_jax.imaging.metadata import Metadata
+from interlcm_jax.imaging.metadata import Metadata, read_metadata
 from tests.imaging.odd_images import gradient, srgb_profile
 
 BASE, IFD = ExifTags.Base, ExifTags.IFD
@@ -101,6 +101,16 @@ def test_xmp_is_carried_and_says_upright(tmp_path, target):
     assert read_photo(tmp_path / f"out{target}").pixels.shape == gradient().shape
 
 
+def test_an_orientation_in_xmp_that_exif_overrules_does_not_come_to_count(tmp_path):
+    exif = Image.Exif()
+    exif[BASE.Orientation], exif[BASE.Make] = 1, "Canon"
+    Image.fromarray(gradient()).save(tmp_path / "in.jpg", exif=exif, xmp=XMP)
+    photo = read_photo(tmp_path / "in.jpg")
+    assert photo.pixels.shape == gradient().shape
+    write_photo(tmp_path / "out.jpg", photo.pixels, photo)
+    assert read_photo(tmp_path / "out.jpg").pixels.shape == gradient().shape
+
+
 @pytest.mark.parametrize("claim", [b"GCamera:MotionPhoto='1'", b"hdrgm:Version='1.0'", b"<Container:Directory>"])
 def test_xmp_about_films_and_pictures_that_are_not_copied_is_left(tmp_path, claim):
     photo = read_photo(stored_photo(tmp_path / "phone.jpg", xmp=XMP + claim))
@@ -126,12 +136,15 @@ def test_exif_too_long_for_a_jpeg_is_left(tmp_path):
     assert carried.xmp is None
 
 
-@pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (1e9, 1e9), "nonsense", None])
-def test_a_senseless_resolution_is_left(tmp_path, dpi):
+def test_exif_that_cannot_be_stored_again_is_left():
     image = Image.fromarray(gradient())
-    image.save(tmp_path / "a.png")
-    from interlcm_jax.imaging.metadata import read_metadata
+    image.getexif()[BASE.Rating] = 2**70
+    assert read_metadata(image, None).exif is None
 
+
+@pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (1e9, 1e9), "nonsense", None])
+def test_a_senseless_resolution_is_left(dpi):
+    image = Image.fromarray(gradient())
     image.info["dpi"] = dpi
     assert read_metadata(image, None).dpi is None
 
@@ -146,6 +159,13 @@ def test_opacity_is_carried_at_the_size_of_the_result(tmp_path, target):
     larger = read_photo(tmp_path / f"twice{target}")
     assert larger.alpha.shape == (48, 64)
     assert np.abs(larger.alpha[::2, ::2].astype(int) - alpha).max() < 6
+
+
+@pytest.mark.parametrize("target", [".png", ".webp", ".tif"])
+def test_colours_under_what_is_transparent_are_kept(tmp_path, target):
+    photo = Photo(gradient(), np.zeros((24, 32), np.uint8))
+    write_photo(tmp_path / f"a{target}", photo.pixels, photo)
+    assert np.abs(read_photo(tmp_path / f"a{target}").pixels.astype(int) - gradient()).mean() < 8
 
 
 @pytest.mark.parametrize("target", [".jpg", ".bmp"])
