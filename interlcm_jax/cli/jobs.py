@@ -9,7 +9,6 @@ from typing import NamedTuple
 from interlcm_jax.errors import InterLCMError
 
 RESTORED_FACES, COMPARISONS = "restored_faces", "comparisons"
-_PARTIAL = ".partial"  # what `atomic.whole_file` calls a file that isn't whole yet
 
 
 class Job(NamedTuple):

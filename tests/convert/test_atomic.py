@@ -47,7 +47,8 @@ def test_a_file_appears_whole_and_replaces(tmp_path):
     out = tmp_path / "a.safetensors"
     out.write_text("old")
     with whole_file(out) as path:
-        assert path.suffix == ".safetensors"
+        # No reader of the folder takes it for a whole file, should the program be killed.
+        assert path.suffix == ".partial"
         path.write_text("new")
         assert out.read_text() == "old"
     assert out.read_text() == "new"
