@@ -192,9 +192,15 @@ def weights_file(folder: Path, network: str) -> Path:
 
 
 def load_network(
-    folder: Path, name: str, network: nnx.Module, sharding: ShardingRule | None = None, *, allow_nan: bool = False
+    folder: Path,
+    name: str,
+    network: nnx.Module,
+    sharding: ShardingRule | None = None,
+    *,
+    allow_nan: bool = False,
+    sizes: str = CONFIG,
 ) -> None:
-    """Fills one of a model folder's networks with its weights (see `models.weights.fill`).
+    """Fills one of a model folder's networks with its weights (see `models.weights.fill`); `sizes` says whence its own.
 
     Raises:
         WeightsError: the file is missing or isn't whole; keys are missing, unexpected, mis-shaped or not floating
@@ -205,5 +211,5 @@ def load_network(
         raise WeightsError(path, ["no such file"], "The model folder isn't whole; convert or copy it again.")
     tensors = open_safetensors(path)
     if problems := misfits(tensors, {key: spec.shape for key, spec in skeleton(network).items()}):
-        raise WeightsError(path, problems, f"The file doesn't fit the sizes in {CONFIG}.")
+        raise WeightsError(path, problems, f"The file doesn't fit the sizes in {sizes}.")
     fill(network, tensors, path, sharding, allow_nan=allow_nan)
