@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -39,8 +40,8 @@ def plan(inputs: Sequence[Path], out: Path, suffix: str = ".png", reserved: Sequ
         target = next(t for t in (out / name.parent / f"{stem}{suffix}" for stem in stems) if t not in taken)
         taken.add(target)
         jobs.append(Job(source, target))
-    originals = {source.resolve() for source, _ in jobs}
-    if replaced := [str(target) for _, target in jobs if target.resolve() in originals]:
+    originals = {_real(source) for source, _ in jobs}
+    if replaced := [str(target) for _, target in jobs if _real(target) in originals]:
         raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
     if clashes := {name for name in reserved for _, target in jobs if out / name in target.parents}:
         raise InterLCMError(
@@ -65,9 +66,14 @@ def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
 def _images(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     from interlcm_jax.imaging.io import SUFFIXES
 
-    results = out.resolve()
+    results = _real(out)
     files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.is_dir())
-    found = sorted(f for f in files if results not in f.resolve().parents or results == folder.resolve())
+    found = sorted(f for f in files if results == _real(folder) or results not in _real(f).parents)
     if not found:
         raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
     yield from ((f, f.relative_to(folder)) for f in found)
+
+
+def _real(path: Path) -> Path:
+    # Unlike Path.resolve, this takes links that lead nowhere or in a circle: reading them is what fails.
+    return Path(os.path.realpath(path))

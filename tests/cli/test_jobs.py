@@ -48,6 +48,12 @@ def test_what_is_not_there_is_left_to_reading():
     assert pairs("missing.png") == [("missing.png", "out/missing.png")]
 
 
+def test_links_in_a_circle_are_left_to_reading_too():
+    Path("in/loop.png").symlink_to("loop.png")
+    Path("in/nowhere.png").symlink_to("absent.png")
+    assert {("in/loop.png", "out/loop.png"), ("in/nowhere.png", "out/nowhere.png")} < set(pairs("in"))
+
+
 def test_results_in_an_input_folder_are_no_inputs(tmp_path):
     inside = Path("in/restored")
     inside.mkdir()
