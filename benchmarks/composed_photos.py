@@ -36,8 +36,15 @@ class Photo:
     faces: list[KnownFace]
 
 
-def compose(rng: np.random.Generator, files: Sequence[Path]) -> Photo:
-    """Draws a photo: background, faces that don't touch, JPEG."""
+def compose(rng: np.random.Generator, files: Sequence[Path], *, degraded: bool = False) -> Photo:
+    """Draws a photo: background, faces that don't touch, JPEG.
+
+    Args:
+        rng: decides everything; with an equal one the same faces are in the same places, degraded or not.
+        files: images of aligned faces.
+        degraded: blur it (sigma 1 to 3), halve or third its resolution, add noise (5 to 20 levels), and save it as a
+            JPEG of quality 40.
+    """
     width = int(rng.integers(*WIDTHS))
     shape = (int(width * rng.uniform(*RATIOS)), width)
     pixels = rng.choice(BACKGROUNDS)(rng, shape, files).astype(np.float32)
@@ -52,9 +59,22 @@ def compose(rng: np.random.Generator, files: Sequence[Path]) -> Photo:
             circles.append((*place, radius))
             angle = float(rng.uniform(-LARGEST_ANGLE, LARGEST_ANGLE))
             faces.append(_paste(pixels, _aligned(rng.choice(files)), np.array(place), scale, angle))
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
-    encoded = cv2.imencode(".jpg", pixels.clip(0, 255).astype(np.uint8), quality)[1]
-    return Photo(cv2.imdecode(encoded, cv2.IMREAD_COLOR), faces)
+    pixels = pixels.clip(0, 255).astype(np.uint8)
+    return Photo(_degraded(rng, pixels) if degraded else _jpeg(pixels, int(rng.integers(60, 96))), faces)
+
+
+def _jpeg(pixels: UInt8[np.ndarray, "H W 3"], quality: int) -> UInt8[np.ndarray, "H W 3"]:
+    encoded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def _degraded(rng: np.random.Generator, pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    size = pixels.shape[1::-1]
+    factor = rng.uniform(2, 3)
+    blurred = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(1, 3))
+    small = cv2.resize(blurred, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    noisy = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR) + rng.normal(0, rng.uniform(5, 20), pixels.shape)
+    return _jpeg(noisy.clip(0, 255).astype(np.uint8), 40)
 
 
 def _free_place(

@@ -1,6 +1,6 @@
 """Scores a face detector on composed photos: precision, recall, and error of the landmarks.
 
-    python -m benchmarks.detection --faces DIR [--detector MODULE:NAME] [--photos 50] [--pictures OUT]
+    python -m benchmarks.detection --faces DIR [--detector MODULE:NAME] [--photos 50] [--degraded] [--pictures OUT]
 
 DIR holds images of faces aligned as FFHQ's are. Each photo shows 3 to 8 of them, 40 to 250 pixels high from hairline to
 chin, turned by up to 30 degrees either way, on gradients, noise, waves, and pieces of such images. A face counts as
@@ -125,13 +125,15 @@ def main() -> None:
     parser.add_argument("--detector", default="interlcm_jax.faces.mtcnn_detector:MTCNN", metavar="MODULE:NAME")
     parser.add_argument("--photos", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--degraded", action="store_true", help="blur, shrink, noise and compress the photos")
     parser.add_argument("--pictures", type=Path, help="folder for the photos with what was found")
     arguments = parser.parse_args()
     files = sorted(path for path in arguments.faces.iterdir() if path.suffix.lower() in SUFFIXES)
     detect = detector_named(arguments.detector)
     pairs, seconds, pixels = [], 0.0, 0
     for i in range(arguments.photos):
-        photo = compose(np.random.default_rng((arguments.seed, i)), files)
+        rng = np.random.default_rng((arguments.seed, i))
+        photo = compose(rng, files, degraded=arguments.degraded)
         start = time.perf_counter()
         found = detect(photo.pixels)
         # The first one also compiles.
