@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +12,12 @@ from jaxtyping import Float, UInt8
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.align import align, center_face, large_enough
 from interlcm_jax.faces.detect import Detector
+from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.paste import paste_faces, upscale_photo
 from interlcm_jax.imaging.grey import is_grey, recolour, to_grey
 from interlcm_jax.imaging.io import Photo, fit_square, read_photo
 from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.pipeline import InterLCM
 
 GREY = ("auto", "keep", "colour")
 # A photo that is enlarged so that its shorter side is as long as a face is not made longer than this.
@@ -49,6 +52,9 @@ class Treatment:
             raise InterLCMError(f"upscale is {self.upscale}, but must be from 1 to 16")
 
 
+DEFAULT = Treatment()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class OpenPhoto:
     """An image on its way.
@@ -62,6 +68,40 @@ class OpenPhoto:
     photo: Photo
     faces: list[UInt8[np.ndarray, "S S 3"]]
     matrices: list[Float[np.ndarray, "2 3"]] = dataclasses.field(default_factory=list)
+
+
+def restore_photo(
+    model: InterLCM,
+    photo: Photo | Path,
+    treatment: Treatment = DEFAULT,
+    detector: Detector | None = None,
+    parser: Parser | None = None,
+    **options: Any,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Restores the faces of one image; one without a face comes back enlarged and otherwise as it was.
+
+    Many images are better restored together, as `interlcm restore` does with `overlap.overlapped`: their faces then
+    share batches.
+
+    Args:
+        model: the model.
+        photo: an image, or its file.
+        treatment: what is done with it.
+        detector: finds the faces; None is MTCNN.
+        parser: see `close_photo`.
+        **options: `batch_size`, `seed` and the others of `InterLCM.restore_all`.
+
+    Raises:
+        InterLCMError: the file can't be read, or the networks gave NaN or infinity.
+    """
+    if detector is None and not treatment.aligned:
+        detector = MTCNN()
+    opened = open_photo(photo, model.config, treatment, detector)
+    restored = list(model.restore_all(opened.faces, **options))
+    if any(face is None for face in restored):
+        raise InterLCMError("the networks gave NaN or infinity; try float32")
+    pixels, _ = close_photo(opened, restored, model.config, treatment, parser)
+    return pixels
 
 
 def open_photo(photo: Photo | Path, config: ModelConfig, treatment: Treatment, detector: Detector | None) -> OpenPhoto:
@@ -109,7 +149,7 @@ def close_photo(
     if treatment.aligned:
         return restored[0], restored
     ground = upscale_photo(opened.photo.pixels, treatment.upscale)
-    masks = None if parser is None else list(parser(np.stack(restored)))
+    masks = list(parser(np.stack(restored))) if parser and restored else None
     return paste_faces(ground, restored, opened.matrices, treatment.upscale, masks), restored
 
 

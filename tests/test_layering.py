@@ -34,7 +34,7 @@ ALLOWED = {
     "convert": {"models", "diffusion", "hub", "model_folder", "faces"},
     "overlap": set(),
     "compile_cache": set(),
-    "photos": {"faces", "imaging", "model_folder"},
+    "photos": {"faces", "imaging", "model_folder", "pipeline"},
     "losses": {"models"},
     "metrics": {"models", "imaging", "convert", "faces"},
     "data": {"imaging"},

@@ -9,10 +9,11 @@ from skimage import data
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.align import template
 from interlcm_jax.faces.detect import Face
+from interlcm_jax.faces.paste import upscale_photo
 from interlcm_jax.imaging.grey import to_grey
 from interlcm_jax.imaging.io import Photo
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.photos import MAX_ENLARGED, Treatment, close_photo, open_photo, side_by_side
+from interlcm_jax.photos import MAX_ENLARGED, Treatment, close_photo, open_photo, restore_photo, side_by_side
 
 CONFIG = ModelConfig.miniature()
 SIZE = CONFIG.image_size
@@ -161,3 +162,35 @@ def test_side_by_side():
 def test_treatments_that_do_not_exist(wrong):
     with pytest.raises(InterLCMError, match=next(iter(wrong))):
         Treatment(**wrong)
+
+
+class Darkening:
+    """A model that halves every face it is given."""
+
+    config = CONFIG
+
+    def __init__(self, answer=lambda face: face // 2):
+        self.answer, self.options = answer, []
+
+    def restore_all(self, faces, **options):
+        self.options.append(options)
+        return map(self.answer, faces)
+
+
+def test_one_photo_at_once():
+    photo, model, treatment = astronaut(), Darkening(), Treatment(upscale=1)
+    result = restore_photo(model, Photo(photo), treatment, finding(face(80, 20, SIZE)), batch_size=2, seed=7)
+    place = np.s_[20 + SIZE // 4 : 20 + SIZE * 3 // 4, 80 + SIZE // 4 : 80 + SIZE * 3 // 4]
+    assert np.abs(result[place].astype(int) - photo[place] // 2).max() <= 3
+    assert model.options == [{"batch_size": 2, "seed": 7}]
+
+
+def test_one_photo_without_a_face_and_the_detector_that_is_there():
+    brick = data.brick()[::2, ::2, None].repeat(3, -1)
+    result = restore_photo(Darkening(), Photo(brick), Treatment(upscale=2))
+    np.testing.assert_array_equal(result, upscale_photo(brick, 2))
+
+
+def test_one_photo_that_is_not_finite():
+    with pytest.raises(InterLCMError, match="NaN or infinity"):
+        restore_photo(Darkening(lambda face: None), Photo(astronaut()), Treatment(aligned=True))
