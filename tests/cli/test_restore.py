@@ -345,6 +345,17 @@ def test_an_output_folder_that_takes_no_more_ends_the_run(model, tmp_path, capsy
     assert names(tmp_path / "out") == ["0.png", "1.png", "2.png"]
 
 
+def test_an_output_folder_that_takes_no_files_at_all(model, tmp_path, capsys, monkeypatch):
+    face(tmp_path / "a.png")
+
+    def read_only(dir):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("interlcm_jax.cli.restore.tempfile.TemporaryFile", read_only)
+    assert restore(model, "a.png", "-o", "out") == 2
+    assert "out: nothing can be written into this folder (Permission denied)" in capsys.readouterr().err
+
+
 def test_networks_that_give_nan_save_nothing(model, tmp_path, capsys, monkeypatch):
     face(tmp_path / "a.png")
     answering(monkeypatch, lambda image: None)

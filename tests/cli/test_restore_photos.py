@@ -129,6 +129,15 @@ def test_faces_and_comparisons_are_saved_beside_the_results(model, tmp_path):
     np.testing.assert_array_equal(read(f"out/{faces[0]}"), read(f"out/{faces[1]}") // 2)
 
 
+def test_a_result_that_is_there_is_complete(model, tmp_path, capsys):
+    save("a.png", data.astronaut())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "comparisons").write_text("in the way")
+    assert restore(model, "a.png", "-o", "out", "--comparison") == 1
+    assert "failed: out/comparisons/a.png: can't be written" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "a.png").exists()
+
+
 def test_faces_of_different_photos_share_batches(model, inside):
     for i in range(3):
         save(f"{i}.png", data.astronaut())
