@@ -1,6 +1,7 @@
 """`interlcm convert`: PyTorch weights to a model folder."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,6 +26,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--spatial-encoder", required=True, type=Path, metavar="FILE", help="spatial_encoder_*.pth")
     parser.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg16 .pth, for LPIPS (not to restore)")
     parser.add_argument("--lpips-heads", type=Path, metavar="FILE", help="the lpips package's weights/v0.1/vgg.pth")
+    parser.add_argument("--retinaface", type=Path, metavar="FILE", help="detection_Resnet50_Final.pth, to find faces")
+    parser.add_argument("--parsenet", type=Path, metavar="FILE", help="parsing_parsenet.pth, to paste faces neatly")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="the model folder to make")
     parser.add_argument(
         "--num-network-calls", type=int, default=3, help="what the .pth files were trained for: 3 or 1 (default: 3)"
@@ -41,15 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Converts, with a progress bar."""
     from interlcm_jax.convert.model import Sources, convert
 
-    sources = Sources(
-        arguments.lcm,
-        arguments.clip,
-        arguments.visual_encoder,
-        arguments.spatial_encoder,
-        arguments.vgg,
-        arguments.lpips_heads,
-        arguments.variant,
-    )
+    sources = Sources(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sources)})
     with byte_bar() as bar:
         convert(
             sources,

@@ -19,6 +19,6 @@ def run(arguments: argparse.Namespace) -> int:
     from interlcm_jax.convert.model import export
 
     with byte_bar() as bar:
-        export(arguments.model, arguments.out, bar.advance)
-    print(f"{arguments.out}: lcm/, clip/, visual_encoder.pth and spatial_encoder.pth")
+        names = export(arguments.model, arguments.out, bar.advance)
+    print(f"{arguments.out}: {', '.join(names)}")
     return 0

@@ -16,6 +16,7 @@ from interlcm_jax.atomic import whole_folder
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae, visual_encoder
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_weights
 from interlcm_jax.convert.network import read_network_config
+from interlcm_jax.convert.optional import export_optional, read_optional
 from interlcm_jax.convert.rules import Rule, Table, to_jax, to_torch
 from interlcm_jax.convert.writers import write_folder, write_torch
 from interlcm_jax.diffusion.schedule import ScheduleConfig
@@ -60,6 +61,8 @@ class Sources:
         spatial_encoder: InterLCM's `spatial_encoder_*.pth`.
         vgg: torchvision's VGG16, for the LPIPS loss and metric; not needed to restore.
         lpips_heads: the `lpips` package's heads for it, `weights/v0.1/vgg.pth`.
+        retinaface: facexlib's `detection_Resnet50_Final.pth`, to find faces in photos.
+        parsenet: facexlib's `parsing_parsenet.pth`, to paste faces into photos along their outlines.
         variant: like "fp16", to take that variant's files of the LCM; CLIP is published in one.
     """
 
@@ -69,6 +72,8 @@ class Sources:
     spatial_encoder: Path
     vgg: Path | None = None
     lpips_heads: Path | None = None
+    retinaface: Path | None = None
+    parsenet: Path | None = None
     variant: str | None = None
 
 
@@ -118,7 +123,9 @@ def convert(
         name: (origin, to_jax(tensors, abstract_weights(config, name), _CLASSES[name][1], origin))
         for name, (origin, tensors) in weights.items()
     }
-    converted |= _lpips(sources)
+    converted |= read_optional(
+        vgg=sources.vgg, lpips_heads=sources.lpips_heads, retinaface=sources.retinaface, parsenet=sources.parsenet
+    )
     del weights
     total = sum(_bytes(tensors) for _, tensors in converted.values())
     with whole_folder(out) as temporary:
@@ -133,17 +140,21 @@ def convert(
     return config
 
 
-def export(folder: Path, out: Path, progress: Progress = lambda network, count, total: None) -> None:
+def export(folder: Path, out: Path, progress: Progress = lambda network, count, total: None) -> list[str]:
     """Writes a model folder back as PyTorch has it; every file loads there with strict=True.
 
     Makes `lcm/` (a diffusers folder with unet, vae and scheduler), `clip/` (transformers, vision tower only),
-    `visual_encoder.pth` and `spatial_encoder.pth` (each under `params` and `params_ema`), and where the model folder
-    holds LPIPS, `vgg16.pth` and `lpips_vgg.pth` (its heads).
+    `visual_encoder.pth` and `spatial_encoder.pth` (each under `params` and `params_ema`), and of what the model folder
+    holds beside these: `vgg16.pth` and `lpips_vgg.pth` (LPIPS and its heads), `detection_Resnet50_Final.pth`
+    (RetinaFace) and `parsing_parsenet.pth` (ParseNet).
 
     Args:
         folder: the model folder.
         out: the folder to make; it appears whole or not at all.
         progress: see `Progress`.
+
+    Returns:
+        Names of the folders and files made.
 
     Raises:
         InterLCMError: `folder` isn't a model folder, `out` exists, or PyTorch isn't installed.
@@ -162,8 +173,8 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count, 
         scheduler = temporary / "lcm" / _SCHEDULER
         scheduler.parent.mkdir()
         scheduler.write_text(json.dumps(config.schedule.to_json(), indent=2) + "\n")
-        if weights_file(folder, "lpips").exists():
-            _export_lpips(weights_file(folder, "lpips"), temporary)
+        optional = export_optional(folder, temporary)
+    return ["lcm/", "clip/", "visual_encoder.pth", "spatial_encoder.pth", *optional]
 
 
 def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtypeStruct]:
@@ -211,18 +222,6 @@ def _read_clip(clip: Path) -> tuple[CLIPVisionConfig, _Weights]:
     return read_network_config(CLIPVisionConfig, folder / "config.json"), weights
 
 
-def _lpips(sources: Sources) -> dict[str, tuple[str, _Weights]]:
-    """LPIPS' origin and tensors, where they are given."""
-    if sources.vgg is None and sources.lpips_heads is None:
-        return {}
-    if sources.vgg is None or sources.lpips_heads is None:
-        raise InterLCMError("LPIPS needs both VGG16 and its heads: --vgg and --lpips-heads")
-    # Imported here, since it brings h5py and flaxmodels along and a restoration needs neither.
-    from interlcm_jax.convert.lpips import from_pytorch
-
-    return {"lpips": (f"{sources.vgg} and {sources.lpips_heads}", from_pytorch(sources.vgg, sources.lpips_heads))}
-
-
 def _export_network(config: ModelConfig, name: str, tensors: _Weights, out: Path) -> None:
     """Writes one network in its format."""
     if name in _LCM_STEMS:
@@ -232,13 +231,6 @@ def _export_network(config: ModelConfig, name: str, tensors: _Weights, out: Path
         write_folder(out / "clip", settings, tensors, TRANSFORMERS)
     else:
         write_torch(out / f"{name}.pth", tensors)
-
-
-def _export_lpips(path: Path, out: Path) -> None:
-    from interlcm_jax.convert.lpips import load, to_pytorch
-
-    for name, weights in zip(("vgg16", "lpips_vgg"), to_pytorch(load(path)), strict=True):
-        write_torch(out / f"{name}.pth", weights, wrappers=())
 
 
 def _shapes(weights: _Weights) -> dict[str, tuple[int, ...]]:
@@ -264,16 +256,17 @@ def _counted(tensors: _Weights, name: str, total: int, progress: Progress) -> _W
 
 
 def _origins(sources: Sources, licence: str) -> dict[str, dict[str, str]]:
-    lcm, clip, spatial, visual = (
+    def name(source: str | Path) -> str:
         # A local path says nothing to others, and something about its owner: just its last part is kept.
-        Path(source).name if Path(source).exists() else str(source)
-        for source in (sources.lcm, sources.clip, sources.spatial_encoder, sources.visual_encoder)
-    )
+        return Path(source).name if Path(source).exists() else str(source)
+
     frozen = {"licence": "see its origin"}
+    faces = {"retinaface": sources.retinaface, "parsenet": sources.parsenet}
     return {
-        "unet": {"origin": f"{lcm}/unet", **frozen},
-        "vae": {"origin": f"{lcm}/vae", **frozen},
-        "clip_vision": {"origin": clip, **frozen},
-        "spatial_encoder": {"origin": spatial, "licence": licence},
-        "visual_encoder": {"origin": visual, "licence": licence},
+        "unet": {"origin": f"{name(sources.lcm)}/unet", **frozen},
+        "vae": {"origin": f"{name(sources.lcm)}/vae", **frozen},
+        "clip_vision": {"origin": name(sources.clip), **frozen},
+        "spatial_encoder": {"origin": name(sources.spatial_encoder), "licence": licence},
+        "visual_encoder": {"origin": name(sources.visual_encoder), "licence": licence},
+        **{network: {"origin": name(path), **frozen} for network, path in faces.items() if path is not None},
     }

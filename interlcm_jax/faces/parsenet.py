@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import SingleDeviceSharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
@@ -205,7 +206,9 @@ def load_parsenet(
         return None
     dtype = jnp.dtype(dtype)
     network = abstract(lambda rngs: ParseNet(config or ParseNetConfig(), rngs=rngs, dtype=dtype, param_dtype=dtype))
-    load_network(folder, NAME, network, sizes="ParseNetConfig")
+    # Each of several processes has its own.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    load_network(folder, NAME, network, here, sizes="ParseNetConfig")
     return FaceParser(network)
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import SingleDeviceSharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -110,7 +111,9 @@ def load_retinaface(
         return None
     dtype = jnp.dtype(dtype)
     network = abstract(lambda rngs: RetinaFace(config or RetinaFaceConfig(), rngs=rngs, dtype=dtype, param_dtype=dtype))
-    load_network(folder, NAME, network, sizes="RetinaFaceConfig")
+    # Each of several processes has its own.
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    load_network(folder, NAME, network, here, sizes="RetinaFaceConfig")
     return RetinaFaceDetector(network, **options)
 
 

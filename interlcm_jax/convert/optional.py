@@ -1,0 +1,96 @@
+"""Networks that a model folder may hold beside InterLCM's five: LPIPS to train, RetinaFace and ParseNet for photos."""
+
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from interlcm_jax.convert import parsenet, retinaface
+from interlcm_jax.convert.checkpoints import read_weights
+from interlcm_jax.convert.rules import Table, to_jax, to_torch
+from interlcm_jax.convert.writers import write_torch
+from interlcm_jax.errors import InterLCMError, WeightsError
+from interlcm_jax.faces.parsenet import ParseNet, ParseNetConfig
+from interlcm_jax.faces.retinaface import RetinaFace, RetinaFaceConfig
+from interlcm_jax.model_folder import weights_file
+from interlcm_jax.models.config import NetworkConfig
+from interlcm_jax.models.weights import abstract, misfits, skeleton
+from interlcm_jax.safetensors_file import LazyTensor, open_safetensors
+
+_Weights = dict[str, LazyTensor]
+
+# Network, sizes, table, and the name of facexlib's file.
+_FACES: dict[str, tuple[type[nnx.Module], NetworkConfig, Table, str]] = {
+    "retinaface": (RetinaFace, RetinaFaceConfig(), retinaface.TABLE, "detection_Resnet50_Final.pth"),
+    "parsenet": (ParseNet, ParseNetConfig(), parsenet.TABLE, "parsing_parsenet.pth"),
+}
+
+
+def read_optional(
+    *, vgg: Path | None, lpips_heads: Path | None, retinaface: Path | None, parsenet: Path | None
+) -> dict[str, tuple[str | Path, _Weights]]:
+    """Origin and tensors, still unread, of the networks whose PyTorch files are given.
+
+    Raises:
+        InterLCMError: just one of LPIPS' two files is given.
+        WeightsError: a file isn't its network's; every offending key is named.
+    """
+    found: dict[str, tuple[str | Path, _Weights]] = {}
+    if (vgg is None) != (lpips_heads is None):
+        raise InterLCMError("LPIPS needs both VGG16 and its heads: --vgg and --lpips-heads")
+    if vgg is not None:
+        # Imported here, since it brings h5py and flaxmodels along and a restoration needs neither.
+        from interlcm_jax.convert.lpips import from_pytorch
+
+        found["lpips"] = (f"{vgg} and {lpips_heads}", from_pytorch(vgg, lpips_heads))
+    for name, path in (("retinaface", retinaface), ("parsenet", parsenet)):
+        if path is not None:
+            network, config, table, _ = _FACES[name]
+            found[name] = (path, from_pytorch_file(path, network, config, table))
+    return found
+
+
+def from_pytorch_file(path: Path, network: type[nnx.Module], config: NetworkConfig, table: Table) -> _Weights:
+    """A network's weights by our paths, still unread, from its PyTorch file.
+
+    Raises:
+        WeightsError: the file isn't the network's; every offending key is named.
+    """
+    return to_jax(read_weights(path), _shapes(network, config), table, path)
+
+
+def to_pytorch_file(path: Path, out: Path, network: type[nnx.Module], config: NetworkConfig, table: Table) -> None:
+    """The inverse: a network's safetensors file to a bare PyTorch state dict, which loads with strict=True.
+
+    Raises:
+        WeightsError: the file isn't the network's; every offending key is named.
+    """
+    weights, shapes = open_safetensors(path), _shapes(network, config)
+    if problems := misfits(weights, {name: spec.shape for name, spec in shapes.items()}):
+        raise WeightsError(path, problems)
+    write_torch(out, to_torch(weights, shapes, table), wrappers=())
+
+
+def export_optional(folder: Path, out: Path) -> list[str]:
+    """Writes those that a model folder holds as PyTorch has them; returns the files' names.
+
+    Raises:
+        WeightsError: a file isn't its network's; every offending key is named.
+        InterLCMError: PyTorch isn't installed.
+    """
+    names = []
+    if weights_file(folder, "lpips").is_file():
+        from interlcm_jax.convert.lpips import load, to_pytorch
+
+        names += ["vgg16.pth", "lpips_vgg.pth"]
+        for name, weights in zip(names, to_pytorch(load(weights_file(folder, "lpips"))), strict=True):
+            write_torch(out / name, weights, wrappers=())
+    for name, (network, config, table, file) in _FACES.items():
+        if weights_file(folder, name).is_file():
+            to_pytorch_file(weights_file(folder, name), out / file, network, config, table)
+            names.append(file)
+    return names
+
+
+def _shapes(network: Any, config: NetworkConfig) -> dict[str, Any]:
+    return skeleton(abstract(lambda rngs: network(config, rngs=rngs)))
