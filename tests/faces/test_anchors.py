@@ -50,7 +50,7 @@ def test_decoding_by_hand():
     ("max_overlap", "kept"), [(0.0, [0, 3]), (0.4, [0, 2, 3]), (0.7, [0, 1, 2, 3]), (1.0, [0, 1, 2, 3])]
 )
 def test_distinct(max_overlap, kept):
-    """Boxes of 10 x 10 pixels, borders included: the first shares 60 of 140 with the second, 50 of 150 with the third."""
+    """Boxes of 10 x 10 pixels, borders included: the first shares 60 of 140, 50 of 150 and none."""
     boxes = np.array([[0, 0, 9, 9], [0, 4, 9, 13], [5, 0, 14, 9], [50, 50, 59, 59]], np.float32)
     assert distinct(boxes, max_overlap) == kept
 
