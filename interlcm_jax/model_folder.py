@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from flax import nnx
 
+from interlcm_jax.atomic import whole_file
 from interlcm_jax.diffusion.schedule import ScheduleConfig
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.imaging.color_fix import METHODS
@@ -183,7 +184,8 @@ def read_config(folder: Path) -> ModelConfig:
 
 def write_config(folder: Path, config: ModelConfig) -> None:
     """Writes a model folder's `config.json`."""
-    (folder / CONFIG).write_text(json.dumps(config.to_json(), indent=2) + "\n")
+    with whole_file(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(config.to_json(), indent=2) + "\n")
 
 
 def weights_file(folder: Path, network: str) -> Path:

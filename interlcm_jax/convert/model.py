@@ -16,7 +16,7 @@ from interlcm_jax.atomic import whole_folder
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae, visual_encoder
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_weights
 from interlcm_jax.convert.network import read_network_config
-from interlcm_jax.convert.optional import export_optional, read_optional
+from interlcm_jax.convert.optional import export_optional, origins, read_optional
 from interlcm_jax.convert.rules import Rule, Table, to_jax, to_torch
 from interlcm_jax.convert.writers import write_folder, write_torch
 from interlcm_jax.diffusion.schedule import ScheduleConfig
@@ -261,12 +261,11 @@ def _origins(sources: Sources, licence: str) -> dict[str, dict[str, str]]:
         return Path(source).name if Path(source).exists() else str(source)
 
     frozen = {"licence": "see its origin"}
-    faces = {"retinaface": sources.retinaface, "parsenet": sources.parsenet}
     return {
         "unet": {"origin": f"{name(sources.lcm)}/unet", **frozen},
         "vae": {"origin": f"{name(sources.lcm)}/vae", **frozen},
         "clip_vision": {"origin": name(sources.clip), **frozen},
         "spatial_encoder": {"origin": name(sources.spatial_encoder), "licence": licence},
         "visual_encoder": {"origin": name(sources.visual_encoder), "licence": licence},
-        **{network: {"origin": name(path), **frozen} for network, path in faces.items() if path is not None},
+        **origins(sources.retinaface, sources.parsenet),
     }

@@ -1,21 +1,24 @@
 """Networks that a model folder may hold beside InterLCM's five: LPIPS to train, RetinaFace and ParseNet for photos."""
 
+import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from flax import nnx
 
+from interlcm_jax.atomic import whole_file
 from interlcm_jax.convert import parsenet, retinaface
-from interlcm_jax.convert.checkpoints import read_weights
+from interlcm_jax.convert.checkpoints import checked, read_weights
 from interlcm_jax.convert.rules import Table, to_jax, to_torch
 from interlcm_jax.convert.writers import write_torch
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.faces.parsenet import ParseNet, ParseNetConfig
 from interlcm_jax.faces.retinaface import RetinaFace, RetinaFaceConfig
-from interlcm_jax.model_folder import weights_file
+from interlcm_jax.model_folder import read_config, weights_file, write_config
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.weights import abstract, misfits, skeleton
-from interlcm_jax.safetensors_file import LazyTensor, open_safetensors
+from interlcm_jax.safetensors_file import LazyTensor, open_safetensors, write_safetensors
 
 _Weights = dict[str, LazyTensor]
 
@@ -48,6 +51,39 @@ def read_optional(
             network, config, table, _ = _FACES[name]
             found[name] = (path, from_pytorch_file(path, network, config, table))
     return found
+
+
+def add_faces(
+    folder: Path, *, retinaface: Path | None = None, parsenet: Path | None = None, allow_nan: bool = False
+) -> None:
+    """Puts RetinaFace and ParseNet into a model folder that is there already; each file appears whole or not at all.
+
+    Args:
+        folder: the model folder.
+        retinaface: facexlib's `detection_Resnet50_Final.pth`; None leaves what the folder has.
+        parsenet: facexlib's `parsing_parsenet.pth`; None leaves what the folder has.
+        allow_nan: write weights with NaN or infinity in them all the same.
+
+    Raises:
+        InterLCMError: `folder` isn't a model folder.
+        WeightsError: a file isn't its network's, or isn't finite; every offending key is named.
+    """
+    config = read_config(folder)
+    found = read_optional(vgg=None, lpips_heads=None, retinaface=retinaface, parsenet=parsenet)
+    for name, (origin, tensors) in found.items():
+        with (
+            whole_file(weights_file(folder, name)) as temporary,
+            contextlib.nullcontext(tensors) if allow_nan else checked(tensors, origin) as lazy,
+        ):
+            write_safetensors(temporary, lazy)
+    write_config(folder, dataclasses.replace(config, weights={**config.weights, **origins(retinaface, parsenet)}))
+
+
+def origins(retinaface: Path | None, parsenet: Path | None) -> dict[str, dict[str, str]]:
+    """What `ModelConfig.weights` says of the face networks whose files are given."""
+    given = {"retinaface": retinaface, "parsenet": parsenet}
+    # A local path says nothing to others, and something about its owner: just its last part is kept.
+    return {name: {"origin": p.name, "licence": "see its origin"} for name, p in given.items() if p is not None}
 
 
 def from_pytorch_file(path: Path, network: type[nnx.Module], config: NetworkConfig, table: Table) -> _Weights:

@@ -77,6 +77,23 @@ def test_a_folder_without_them(converted, tmp_path):
     assert not any((tmp_path / "out" / file).exists() for *_, file in NETWORKS.values())
 
 
+def test_adding_them_to_a_folder(with_faces, files, tmp_path, capsys):
+    """The folder then is the one that `convert` makes with them."""
+    folder, _ = with_faces
+    model = tmp_path / "model"
+    assert convert(files, model) == 0
+    assert main(["add", str(model)]) == 2
+    assert main(["add", str(tmp_path), "--parsenet", str(folder / "parsing_parsenet.pth")]) == 2
+    assert main(["add", str(model), "--retinaface", str(folder / "parsing_parsenet.pth")]) == 2
+    assert "missing keys: BboxHead" in capsys.readouterr().err
+    assert not (model / "retinaface.safetensors").exists()
+    options = [part for name, (*_, file) in NETWORKS.items() for part in (f"--{name}", str(folder / file))]
+    assert main(["add", str(model), *options]) == 0
+    assert {path.name for path in model.iterdir()} == {path.name for path in (folder / "model").iterdir()}
+    for path in model.iterdir():
+        assert path.read_bytes() == (folder / "model" / path.name).read_bytes(), path.name
+
+
 def test_files_that_are_swapped(with_faces, files, tmp_path, capsys):
     folder, _ = with_faces
     swapped = {"retinaface": folder / "parsing_parsenet.pth", "parsenet": folder / "parsing_parsenet.pth"}

@@ -18,8 +18,10 @@ import torch
 from flax import nnx
 from PIL import Image
 
-from interlcm_jax.convert import clip_vision, discriminator, unet, vae, visual_encoder
+from interlcm_jax.convert import clip_vision, discriminator, parsenet, retinaface, unet, vae, visual_encoder
 from interlcm_jax.convert.rules import Table
+from interlcm_jax.faces.parsenet import ParseNet, ParseNetConfig
+from interlcm_jax.faces.retinaface import RetinaFace, RetinaFaceConfig
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.clip_vision import CLIPVision
 from interlcm_jax.models.controlnet import ControlNet
@@ -29,6 +31,8 @@ from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoder
 from tests.parity import release
 from tests.parity.bridge import abstract, load, run
+from tests.parity.parsenet_twin import TorchParseNet
+from tests.parity.retinaface_twin import TorchRetinaFace
 from tests.parity.test_discriminator import pytorch_discriminator
 
 pytestmark = pytest.mark.full
@@ -136,6 +140,18 @@ def test_discriminator():
     ours = abstract(Evaluated, DiscriminatorConfig())
     inputs = [normal(1, 3, 512, 512)]
     compare("Discriminator", theirs, lambda model, x: model(x), ours, discriminator.TABLE, inputs)
+
+
+def test_retinaface():
+    ours, theirs = abstract(RetinaFace, RetinaFaceConfig()), release.randomize(TorchRetinaFace(RetinaFaceConfig()))
+    inputs = [normal(1, 3, 640, 864)]
+    compare("RetinaFace", theirs, lambda model, x: list(model(x)), ours, retinaface.TABLE, inputs)
+
+
+def test_parsenet():
+    ours, theirs = abstract(ParseNet, ParseNetConfig()), release.randomize(TorchParseNet(ParseNetConfig()))
+    inputs = [normal(1, 3, 512, 512)]
+    compare("ParseNet", theirs, lambda model, x: list(model(x)), ours, parsenet.TABLE, inputs)
 
 
 @pytest.fixture(scope="module")
