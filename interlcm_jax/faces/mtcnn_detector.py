@@ -38,7 +38,8 @@ class MTCNN:
         level_step: size of a level over that of the finer one.
         angles: turns in degrees at which proposed windows are looked at: the nearest to upright scores best. Two find
             more turned faces in poor photos than one, and three take more texture for faces.
-        thresholds: lowest scores that P-Net, R-Net and O-Net let pass.
+        thresholds: lowest scores that P-Net, R-Net and O-Net let pass. O-Net scores a face once more when it is turned
+            upright, so the score of a result may be lower.
         overlaps: what two candidates may share: within a level, over all levels and after R-Net in parts of their
             union, after O-Net in parts of the smaller one.
 
@@ -64,8 +65,12 @@ class MTCNN:
         found = found[found.strongest(self.overlaps[2])]
         found, landmarks = _refined(self._output, copies, found, self.thresholds[2])
         best = found.strongest(self.overlaps[3], of_smaller=True)
+        # Seen upright, the landmarks come out better.
+        upright = dataclasses.replace(found[best], angles=_turns(landmarks[best]))
+        found, landmarks = _refined(self._output, copies, upright, 0)
+        order = np.argsort(-found.scores, kind="stable")
         # Landmarks count from the centre of the first pixel.
-        faces = zip(found.boxes[best], landmarks[best] - 0.5, found.scores[best], strict=True)
+        faces = zip(found.boxes[order], landmarks[order] - 0.5, found.scores[order], strict=True)
         return [Face(box, points, float(score)) for box, points, score in faces]
 
     def _propose(self, photo: UInt8[np.ndarray, "H W 3"]) -> Candidates:
@@ -115,6 +120,12 @@ def _refined(
     passed = scores > threshold
     landmarks = found.place(points)[passed]
     return dataclasses.replace(found, scores=scores)[passed].moved(offsets[passed]), landmarks
+
+
+def _turns(landmarks: Float[np.ndarray, "N 5 2"]) -> Float[np.ndarray, " N"]:
+    """How far faces are turned, in radians clockwise: the slope from eye to eye."""
+    x, y = (landmarks[:, 1] - landmarks[:, 0]).T
+    return np.arctan2(y, x)
 
 
 def _crops(
