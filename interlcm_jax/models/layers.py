@@ -64,9 +64,10 @@ class Linear(nnx.Linear):
 class GroupNorm(nnx.GroupNorm):
     """Group normalisation over (B, ..., C), computed in float32 whatever the compute dtype.
 
-    `epsilon` has no default: the networks use 1e-5 and 1e-6 side by side. The variance is that of the centred values
-    (E[x²] - E[x]² would lose digits). Statistics go by channel first, then by group: splitting the channels of x itself
-    into groups, as Flax does, makes XLA:CPU keep a second copy of it.
+    `epsilon` has no default: the networks use 1e-5 and 1e-6 side by side. The variance of float32 values is that of the
+    centred values (E[x²] - E[x]² would lose digits); of half-precision ones, whose rounding loses more than that does,
+    it is taken in the same pass as the mean, which a TPU appends to the convolution before. Statistics go by channel
+    first, then by group: splitting the channels of x itself into groups, as Flax does, makes XLA:CPU copy it.
     """
 
     def __init__(self, num_channels: int, num_groups: int, *, epsilon: float, **init: Unpack[Init]):
@@ -75,10 +76,13 @@ class GroupNorm(nnx.GroupNorm):
 
     def __call__(self, x: Float[Array, "B ... C"]) -> Float[Array, "B ... C"]:
         """Normalises each group of channels of each example to zero mean and unit variance, then scales."""
+        half = x.dtype != jnp.float32
         x = x.astype(jnp.float32)
         pixels = tuple(range(1, x.ndim - 1))
         mean = self._over_groups(x.mean(pixels, keepdims=True))
-        variance = self._over_groups(jnp.square(x - mean).mean(pixels, keepdims=True))
+        centre = jnp.zeros_like(mean) if half else mean
+        variance = self._over_groups(jnp.square(x - centre).mean(pixels, keepdims=True)) - jnp.square(mean - centre)
+        variance = jnp.maximum(variance, 0.0)
         per_channel = (1,) * (x.ndim - 1) + (-1,)
         scale, bias = (p.get_value().astype(jnp.float32).reshape(per_channel) for p in (self.scale, self.bias))
         return ((x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias).astype(self.out_dtype)
