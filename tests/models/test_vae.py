@@ -98,7 +98,8 @@ def test_remat_recomputes_every_block_and_changes_no_gradient(image):
     kept, recomputed = build(SHALLOW, remat=False), build(SHALLOW, remat=True)
     jaxprs = [jax.make_jaxpr(loss, static_argnums=0)(vae, image).jaxpr for vae in (kept, recomputed)]
     counts = [sum(e.primitive.name in ("checkpoint", "remat2") for e in equations(jaxpr)) for jaxpr in jaxprs]
-    assert counts == [0, (2 + 3) + (4 + 3)]
+    # The upsampling has one of its own, around the choice of its form.
+    assert counts == [1, (2 + 3) + (4 + 3) + 1]
     gradient = nnx.jit(nnx.grad(loss, argnums=(0, 1)))
     compare = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4)
     jax.tree.map(compare, gradient(kept, image), gradient(recomputed, image))
@@ -117,7 +118,8 @@ def test_bfloat16_keeps_norms_and_softmax_in_float32(image):
     jaxpr = jax.make_jaxpr(lambda x: half.decode(half.encode(x)[0]))(image).jaxpr
     seen = {}
     for equation in equations(jaxpr):
-        seen.setdefault(equation.primitive.name, []).append(equation.invars[0].aval.dtype)
+        if equation.invars:
+            seen.setdefault(equation.primitive.name, []).append(equation.invars[0].aval.dtype)
     assert len(seen["rsqrt"]) == 2 * 4 * (1 + 2) + 2 * (2 * 2 + 1 + 1)
     assert len(seen["exp"]) == 2
     assert set(seen["rsqrt"] + seen["exp"] + seen["reduce_sum"]) == {jnp.dtype(jnp.float32)}
