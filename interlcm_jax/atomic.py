@@ -10,6 +10,16 @@ from pathlib import Path
 from interlcm_jax.errors import InterLCMError
 
 
+def check_absent(path: Path) -> None:
+    """Checks that a folder can be made there: `whole_folder` does, and whoever has much to do before it.
+
+    Raises:
+        InterLCMError: something of this name exists already.
+    """
+    if path.exists():
+        raise InterLCMError(f"{path}: exists already; name a new folder, or move this one away")
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path` that takes its name when the block ends well, and goes otherwise.
@@ -18,8 +28,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         InterLCMError: `path` exists already, or its parent can't be written to.
     """
     path = Path(path)
-    if path.exists():
-        raise InterLCMError(f"{path}: exists already; name a new folder, or move this one away")
+    check_absent(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))

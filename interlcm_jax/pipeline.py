@@ -37,12 +37,12 @@ from interlcm_jax.model_folder import (
     weights_file,
     write_config,
 )
-from interlcm_jax.models.weights import ShardingRule, abstract, flat_weights
+from interlcm_jax.models.weights import ShardingRule, abstract, lazy_weights
 from interlcm_jax.restoration import Networks, draw_noise, restore
-from interlcm_jax.safetensors_file import LazyTensor, write_safetensors
+from interlcm_jax.safetensors_file import write_safetensors
 
 
-def _restore_pixels(
+def restore_pixels(
     graph: nnx.GraphDef,
     config: ModelConfig,
     num_network_calls: int,
@@ -80,7 +80,7 @@ def _program(
     mesh: Mesh | None,
 ) -> tuple[Array, Array]:
     """The whole restoration as one program; on a mesh, each device runs it on its share of the batch."""
-    run = functools.partial(_restore_pixels, graph, config, num_network_calls, fix)
+    run = functools.partial(restore_pixels, graph, config, num_network_calls, fix)
     if mesh is None:
         return run(weights, lq, noise, seed, fidelity)
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
@@ -227,14 +227,8 @@ class InterLCM:
         with whole_folder(Path(folder)) as temporary:
             write_config(temporary, self.config)
             for name in NETWORKS:
-                weights = flat_weights(getattr(self.networks, name))
-                lazy = {path: _lazy(variable.get_value()) for path, variable in weights.items()}
-                write_safetensors(weights_file(temporary, name), lazy)
+                write_safetensors(weights_file(temporary, name), lazy_weights(getattr(self.networks, name)))
 
 
 def _named(sharding: ShardingRule, name: str, path: str, shape: tuple[int, ...]) -> jax.sharding.Sharding:
     return sharding(f"{name}.{path}", shape)
-
-
-def _lazy(array: jax.Array) -> LazyTensor:
-    return LazyTensor(array.shape, np.dtype(array.dtype), Path("memory"), lambda index: np.asarray(array)[index])

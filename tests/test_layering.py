@@ -30,6 +30,7 @@ ALLOWED = {
     "arguments": {"models", "imaging", "model_folder"},
     "batches": set(),
     "pipeline": {"models", "diffusion", "imaging", "hub", "model_folder", "arguments", "batches", "restoration"},
+    "compiled": {"models", "arguments", "pipeline"},
     "faces": {"models", "imaging", "hub", "model_folder"},
     "convert": {"models", "diffusion", "hub", "model_folder", "faces"},
     "overlap": set(),
@@ -41,6 +42,7 @@ ALLOWED = {
     "training": {"models", "diffusion", "imaging", "losses", "pipeline", "restoration", "model_folder", "hub"},
     "cli": {
         "pipeline",
+        "compiled",
         "photos",
         "overlap",
         "compile_cache",

@@ -45,6 +45,15 @@ def skeleton(network: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
     return {path: jax.ShapeDtypeStruct(value.shape, value.dtype) for path, value in values.items()}
 
 
+def lazy_weights(network: nnx.Module) -> dict[str, LazyTensor]:
+    """The network's weights as tensors to write, each taken off its device when it is read."""
+    return {path: _lazy(variable.get_value()) for path, variable in flat_weights(network).items()}
+
+
+def _lazy(array: jax.Array) -> LazyTensor:
+    return LazyTensor(array.shape, np.dtype(array.dtype), Path("memory"), lambda index: np.asarray(array)[index])
+
+
 def misfits(tensors: Mapping[str, LazyTensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
     """What keeps tensors from being the weights of these keys and shapes: one line for each kind of problem."""
     both = [key for key in shapes if key in tensors]
