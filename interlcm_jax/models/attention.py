@@ -19,8 +19,8 @@ FLASH_FROM_TOKENS = 1024
 # cuDNN's limit for head width in the backward pass on every GPU it supports.
 CUDNN_MAX_HEAD_DIM = 128
 
-# A program exported for several platforms at once must do without Pallas: JAX lowers each branch of the choice for
-# every platform, and there is no TPU kernel for a CPU. `with flash_kernel(False): jax.export.export(...)`.
+# A program exported for several platforms at once must do without Pallas and cuDNN: JAX lowers each branch of the
+# choice for every platform, and a CPU has neither. `with flash_kernel(False): jax.export.export(...)`.
 flash_kernel = jax.make_user_context(True)
 
 
@@ -35,7 +35,7 @@ def dot_product_attention(
     only a machine with a GPU can trace).
 
     On several TPU cores the kernel must know how the batch is split: set the mesh (`jax.set_mesh`), all of whose axes
-    then split the batch. A program exported for TPU and others at once is traced under `flash_kernel(False)`.
+    then split the batch. A program exported for several platforms at once is traced under `flash_kernel(False)`.
     """
     scores = query.shape[1] * key.shape[1] * query.shape[2]
     if scores <= CHUNK_ABOVE_SCORES:
@@ -164,4 +164,5 @@ def _cudnn_fits(query: Array) -> bool:
     """Whether cuDNN's kernel takes this problem. Its checks run while tracing, so a GPU must be there."""
     width = query.shape[-1]
     half = query.dtype in (jnp.float16, jnp.bfloat16)
-    return half and width % 8 == 0 and width <= CUDNN_MAX_HEAD_DIM and jax.default_backend() == "gpu"
+    taken = half and width % 8 == 0 and width <= CUDNN_MAX_HEAD_DIM
+    return flash_kernel.value and taken and jax.default_backend() == "gpu"
