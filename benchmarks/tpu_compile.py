@@ -8,6 +8,7 @@ needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machi
   on the chip counts as well, and so does each copy into it. A kernel (Pallas) counts its operands and results once.
 - FLOPs and bytes of a loop are those of one pass through its body, however often it runs. The network calls are
   therefore unrolled; `--scan` compiles them as `InterLCM.restore` does, for its temporaries and compile time.
+  `--vae-slice` makes loops too.
 - "temporaries" are what the program allocates besides arguments and results.
 
 Beside each row stand what others' programs take, compiled in the same way, and in brackets our share of it.
@@ -36,7 +37,7 @@ from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.weights import abstract
-from interlcm_jax.pipeline import Networks, restore
+from interlcm_jax.restoration import Networks, restore
 
 GIGA, TERA = 1e9, 1e12
 
@@ -78,13 +79,14 @@ Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What a program is built for: sizes, batch, dtype, where its arrays lie, and whether its calls are unrolled."""
+    """What a program is built for: sizes, batch, dtype, where its arrays lie, and `restore`'s options."""
 
     config: ModelConfig
     batch: int
     dtype: DTypeLike
     sharding: Sharding
     unroll: bool = True
+    vae_slice: int | None = None
 
     def array(self, *shape: int) -> jax.ShapeDtypeStruct:
         """A float32 input of the program, one row for each image."""
@@ -114,7 +116,8 @@ def chain(setting: Setting) -> Program:
     )
 
     def run(weights, lq, noise):
-        return restore(nnx.merge(graph, weights), setting.config, lq, noise, unroll=setting.unroll)
+        options = {"unroll": setting.unroll, "vae_slice": setting.vae_slice}
+        return restore(nnx.merge(graph, weights), setting.config, lq, noise, **options)
 
     return run, (weights, setting.image(), noise)
 
@@ -189,6 +192,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--topology", nargs="+", default=["v5e:2x2"], help="default: v5e:2x2")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: bfloat16")
     parser.add_argument("--scan", action="store_true", help="the network calls as a loop, as InterLCM.restore has them")
+    parser.add_argument("--vae-slice", type=int, metavar="N", help="images in the chain's VAE at a time; default: all")
     parser.add_argument("--miniature", action="store_true", help="networks of a few channels, to try the script")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     parser.add_argument("--hlo", type=Path, metavar="DIR", help="write each program's optimised HLO here")
@@ -196,12 +200,12 @@ def main(argv: list[str] | None = None) -> None:
     jax.config.update("jax_platforms", "cpu")
 
     config = ModelConfig.miniature() if options.miniature else ModelConfig.released()
-    comparable = not options.miniature and not options.scan and options.dtype == "bfloat16"
+    comparable = not options.miniature and not options.scan and not options.vae_slice and options.dtype == "bfloat16"
     print("| program | batch | TPU | TFLOP | GB accessed | GB temporaries | GB arguments | compile, s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     results = []
     for topology, part, batch in itertools.product(options.topology, options.part, options.batch_size):
-        setting = Setting(config, batch, jnp.dtype(options.dtype), tpu(topology), not options.scan)
+        setting = Setting(config, batch, jnp.dtype(options.dtype), tpu(topology), not options.scan, options.vae_slice)
         cost, hlo = compiled(PARTS[part](setting))
         others = OTHERS.get((part, batch), {}) if comparable and topology.startswith("v5e") else {}
         print(*rows(part, batch, topology, cost, others), sep="\n", flush=True)
@@ -212,7 +216,10 @@ def main(argv: list[str] | None = None) -> None:
     if options.json:
         with whole_file(options.json) as temporary:
             temporary.write_text(
-                json.dumps({"dtype": options.dtype, "scan": options.scan, "programs": results}, indent=2)
+                json.dumps(
+                    {"dtype": options.dtype, "scan": options.scan, "vae_slice": options.vae_slice, "programs": results},
+                    indent=2,
+                )
             )
 
 

@@ -1,6 +1,7 @@
 """The restoration path as a pure function over the five networks: what is compiled to restore, and trained through."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,7 @@ def restore(
     noise: Float[Array, "calls b h w L"],
     *,
     unroll: bool = False,
+    vae_slice: int | None = None,
 ) -> Float[Array, "B H W 3"]:
     """The restoration path up to the colour fix, differentiable (InterLCM, section 3).
 
@@ -67,6 +69,8 @@ def restore(
         lq: low-quality images in [-1, 1], height and width multiples of 8 at the released sizes.
         noise: one standard normal draw before each network call, b = B or 1; their number is the number of calls.
         unroll: see `diffusion.sampler.sample`.
+        vae_slice: images that the VAE encodes and decodes at a time, which bounds the memory it takes, most of all that
+            is taken; None is the whole batch.
 
     Returns:
         Restored images, near [-1, 1], not clipped.
@@ -76,7 +80,8 @@ def restore(
     context = networks.visual_encoder(
         networks.clip_vision(clip_preprocess(lq, config.clip_vision.image_size)).astype(jnp.float32)
     )
-    latents = networks.vae.encode(lq)[0].astype(jnp.float32) * config.vae.scaling_factor
+    mean = _in_slices(lambda images: networks.vae.encode(images)[0], vae_slice, lq)
+    latents = mean.astype(jnp.float32) * config.vae.scaling_factor
     condition = encoder.embed_condition(lq)
     unet_key_values, encoder_key_values = unet.key_values(context), encoder.key_values(context)
     cond = _guidance(config, len(steps.timesteps))
@@ -88,7 +93,17 @@ def restore(
         return unet.denoise(noisy, temb[0], unet_key_values, *residuals)
 
     clean = sample(denoiser, latents, noise, steps, temb, unroll=unroll)
-    return networks.vae.decode(clean / config.vae.scaling_factor).astype(jnp.float32)
+    return _in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
+
+
+def _in_slices(function: Callable[[Array], Array], size: int | None, x: Float[Array, "B ..."]) -> Array:
+    """Applies `function` to `size` examples at a time, one slice after the other; the last slice may be short."""
+    if size is None or size >= x.shape[0]:
+        return function(x)
+    whole = x.shape[0] // size * size
+    out = jax.lax.map(function, x[:whole].reshape(-1, size, *x.shape[1:]))
+    out = out.reshape(whole, *out.shape[2:])
+    return out if whole == x.shape[0] else jnp.concatenate([out, function(x[whole:])])
 
 
 def draw_noise(seed: Array, num_network_calls: int, shape: tuple[int, int, int]) -> Float[Array, "calls 1 h w L"]:

@@ -11,7 +11,7 @@ from benchmarks.tpu_compile import PARTS, Cost, Setting, compiled, rows
 from interlcm_jax.model_folder import ModelConfig
 
 
-def setting(batch: int = 1, dtype: jax.typing.DTypeLike = jnp.bfloat16, **options: bool) -> Setting:
+def setting(batch: int = 1, dtype: jax.typing.DTypeLike = jnp.bfloat16, **options: bool | int) -> Setting:
     cpu = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     return Setting(ModelConfig.miniature(), batch, jnp.dtype(dtype), cpu, **options)
 
@@ -32,9 +32,11 @@ def test_arguments_are_the_weights_in_the_dtype_asked_for():
     assert full.arguments - latents == pytest.approx(2 * (half.arguments - latents), rel=1e-3)
 
 
-@pytest.mark.parametrize(("unroll", "loops"), [(True, 0), (False, 1)])
-def test_the_chain_has_every_call_on_its_own_unless_asked_for_a_loop(unroll, loops):
-    function, arguments = PARTS["chain"](setting(unroll=unroll))
+@pytest.mark.parametrize(
+    ("options", "loops"), [({}, 0), ({"unroll": False}, 1), ({"vae_slice": 1}, 2), ({"vae_slice": 2}, 0)]
+)
+def test_the_chain_has_loops_only_where_asked_for(options, loops):
+    function, arguments = PARTS["chain"](setting(2, **options))
     assert jax.jit(function).lower(*arguments).as_text().count("stablehlo.while") == loops
 
 

@@ -1,0 +1,37 @@
+"""The restoration path as a function: how the VAE's share of it is cut."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interlcm_jax.restoration import _in_slices, restore
+from tests.miniature import miniature_model
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"), [(None, {5}), (1, {1}), (2, {2, 1}), (3, {3, 2}), (4, {4, 1}), (5, {5}), (8, {5})]
+)
+def test_slices_have_the_size_asked_for_and_keep_their_order(size, seen):
+    sizes = set()
+
+    def function(x: jax.Array) -> jax.Array:
+        sizes.add(x.shape[0])
+        return x.sum(-1) ** 2
+
+    x = jnp.arange(30.0).reshape(5, 2, 3)
+    np.testing.assert_array_equal(_in_slices(function, size, x), x.sum(-1) ** 2)
+    assert sizes == seen
+
+
+def test_vae_in_slices_restores_the_same():
+    model = miniature_model()
+    lq = jax.random.uniform(jax.random.key(0), (3, 64, 64, 3), minval=-1.0, maxval=1.0)
+    noise = jax.random.normal(jax.random.key(1), (1, 1, 8, 8, 4))
+
+    @jax.jit
+    def both(networks):
+        return [restore(networks, model.config, lq, noise, vae_slice=size) for size in (None, 2)]
+
+    whole, sliced = both(model.networks)
+    np.testing.assert_allclose(sliced, whole, rtol=0, atol=1e-5)
