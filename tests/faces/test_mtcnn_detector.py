@@ -108,6 +108,20 @@ def test_windows_do_not_depend_on_the_tiles(detect, portrait, monkeypatch):
     np.testing.assert_allclose(actual.scores, expected.scores, atol=1e-5)
 
 
+def test_windows_lie_in_the_photo(detect, monkeypatch):
+    """All windows taken for faces: none reaches into what fills up the tiles."""
+
+    def all_faces(network, tiles, batch):
+        return np.ones((len(tiles), 91, 91)), np.zeros((len(tiles), 91, 91, 4))
+
+    monkeypatch.setattr(mtcnn_detector, "_run", all_faces)
+    windows = dataclasses.replace(detect, overlaps=(2, 2, 2, 2))._propose(np.zeros((50, 61, 3), np.uint8))
+    # Levels of 30 x 25, 22 x 18 and 15 x 13 pixels.
+    assert len(windows) == 10 * 7 + 6 * 4 + 2 * 1
+    assert windows.boxes.min() >= 0
+    assert (windows.boxes[:, 2:] <= [61, 50]).all()
+
+
 def test_outputs_do_not_depend_on_the_batch(detect, portrait):
     crops = np.stack([portrait[i : i + 48, 180 : 180 + 48] for i in range(0, 350, 10)])  # more than a batch
     together = mtcnn_detector._run(detect._output, crops, 32)
