@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.flax import load_file
 
 import interlcm_jax
-from interlcm_jax import InterLCM, InterLCMError
+from interlcm_jax import InterLCM, InterLCMError, compiled
 from interlcm_jax.compiled import PLATFORMS, compile_model, export_model
 from interlcm_jax.models.weights import abstract, skeleton
 from interlcm_jax.restoration import Networks
@@ -63,13 +63,14 @@ def test_the_example_restores_where_this_package_is_not(folder, tmp_path):
     run = subprocess.run(
         [sys.executable, "-I", "-W", "error", "-c", WITHOUT_THE_PACKAGE, folder / "run.py", source, target],
         cwd=tmp_path,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    assert_same(np.asarray(Image.open(target)), miniature_model().restore(faces(1))[0])
+    # In a batch of the same face, whose program the next test runs too.
+    assert_same(np.asarray(Image.open(target)), miniature_model().restore(np.repeat(faces(1), BATCH, 0))[0])
 
 
 def test_the_example_is_ten_lines_below_its_docstring(folder):
@@ -127,11 +128,14 @@ def test_every_weight_is_an_argument_and_no_path_of_this_machine_is_kept(folder,
     assert jax.config.jax_traceback_in_locations_limit > 0
 
 
-def test_calls_and_colour_fix_are_those_asked_for(tmp_path):
-    model, options = miniature_model(), {"num_network_calls": 1, "color_fix": "none"}
-    program = compile_model(model, tmp_path / "out", platforms=["cpu"], **options)
-    restored, _ = program.call(load_file(tmp_path / "out" / "weights.safetensors"), faces(1), np.uint32(3))
-    assert_same(restored, model.restore(faces(1), seed=3, **options))
+@pytest.mark.parametrize(("options", "expected"), [({}, (3, "wavelet")), ({"num_network_calls": 1}, (1, "wavelet"))])
+def test_calls_and_colour_fix_are_those_asked_for_or_the_models_own(monkeypatch, options, expected):
+    seen = []
+    pixels_alone = lambda *arguments: seen.append(arguments[2:4]) or (arguments[5], arguments[7])  # noqa: E731
+    monkeypatch.setattr(compiled, "restore_pixels", pixels_alone)
+    export_model(miniature_model(), platforms=["cpu"], **options)
+    export_model(miniature_model(), platforms=["cpu"], **options, color_fix="none")
+    assert seen == [expected, (expected[0], "none")]
 
 
 def test_a_program_needs_no_weights_and_keeps_their_dtype():
