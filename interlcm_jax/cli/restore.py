@@ -133,7 +133,7 @@ def _detector(name: str | None, folder: Path) -> "Detector":
 
     retinaface = None if name == "mtcnn" else load_retinaface(folder)
     if name == "retinaface" and retinaface is None:
-        raise InterLCMError(f"{folder}: no RetinaFace in this model folder; interlcm convert --retinaface adds it")
+        raise InterLCMError(f"{folder}: no RetinaFace in this model folder; interlcm add --retinaface FILE puts it there")
     return retinaface or MTCNN()
 
 

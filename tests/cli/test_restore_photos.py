@@ -148,7 +148,7 @@ def test_faces_of_different_photos_share_batches(model, inside):
 def test_a_detector_whose_weights_are_not_there(model, capsys):
     save("a.png", data.astronaut())
     assert restore(model, "a.png", "-o", "out", "--detector", "retinaface") == 2
-    assert "no RetinaFace in this model folder; interlcm convert --retinaface adds it" in capsys.readouterr().err
+    assert "no RetinaFace in this model folder; interlcm add --retinaface FILE puts it there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
