@@ -34,9 +34,8 @@ from PIL import Image
 from safetensors.flax import load_file
 
 program = export.deserialize(Path(__file__).with_name("{program}").read_bytes())
-face = Image.open(sys.argv[1]).convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)
-faces, seed = np.stack([face] * {batch}), np.uint32(0)
-restored, finite = program.call(load_file(Path(__file__).with_name("{weights}")), faces, seed)
+faces = np.stack([Image.open(sys.argv[1]).convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)] * {batch})
+restored, finite = program.call(load_file(Path(__file__).with_name("{weights}")), faces, np.uint32(0))
 Image.fromarray(np.asarray(restored)[finite][0]).save(sys.argv[2])
 '''
 
@@ -114,9 +113,9 @@ def compile_model(
             **facts,
             version=__version__,
             example=EXAMPLE,
-            platforms=" and ".join(program.platforms),
+            platforms=", ".join(program.platforms),
             count=len(weights),
-            dtype=" and ".join(sorted({str(tensor.dtype) for tensor in weights.values()})),
+            dtype=", ".join(sorted({str(tensor.dtype) for tensor in weights.values()})),
             task=config.task,
             calls=calls,
             fix=fix,
