@@ -4,8 +4,9 @@
 
 needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. The numbers are for one TPU core.
 
-- "accessed" is what every operation of the program reads and writes, wherever the compiler put it: the fast memory
-  on the chip counts as well, and so does each copy into it. A kernel (Pallas) counts its operands and results once.
+- "accessed" is what every operation of the program reads and writes, padded to the hardware's tiles, wherever the
+  compiler put it: the fast memory on the chip counts as well, and a copy into it counts three or four times its size,
+  so a weight fetched ahead counts up to five times. A kernel (Pallas) counts its operands and results once, unpadded.
 - FLOPs and bytes of a loop are those of one pass through its body, however often it runs. The network calls are
   therefore unrolled; `--scan` compiles them as `InterLCM.restore` does, for its temporaries and compile time.
   `--vae-slice` makes loops too.
@@ -167,6 +168,8 @@ def tpu(topology: str) -> Sharding:
     """One core of a TPU that isn't there, such as `v5e:2x2`, `v5p:2x2x1` or `v6e:2x2`."""
     # Without this the TPU library asks the cloud's metadata server which machine it runs on, and waits for an answer.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    # No TPU is taken, so another process may have the library open too.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     return SingleDeviceSharding(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0])
 
 
