@@ -36,6 +36,30 @@ class Release:
         """Random weights that keep every activation near unit scale."""
         return cls(config, *(build(config) for build in (unet, vae, clip, visual_encoder, spatial_encoder)))
 
+    @classmethod
+    def load(
+        cls,
+        config: ModelConfig,
+        folder: Path,
+        dtype: torch.dtype = torch.float32,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> "Release":
+        """What `save` wrote, ready to restore images of `dtype`."""
+        visual, spatial = (
+            Twin(config.visual_encoder),
+            diffusers.ControlNetModel.from_config(config.spatial_encoder.to_json()),
+        )
+        for name, network in (("visual_encoder", visual), ("spatial_encoder", spatial)):
+            network.load_state_dict(torch.load(folder / f"{name}.pth", mmap=True)["params_ema"])
+        networks = (
+            diffusers.UNet2DConditionModel.from_pretrained(folder / "lcm" / "unet"),
+            diffusers.AutoencoderKL.from_pretrained(folder / "lcm" / "vae"),
+            transformers.CLIPVisionModel.from_pretrained(folder / "clip"),
+            visual,
+            spatial,
+        )
+        return cls(config, *(network.eval().to(dtype, memory_format=layout) for network in networks))
+
     @torch.no_grad()
     def restore(self, lq: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """The restoration path of the release, step by step, on diffusers' own scheduler.
@@ -53,6 +77,7 @@ class Release:
         cond = LatentConsistencyModelImg2ImgPipeline.get_guidance_scale_embedding(
             None, w, self.config.unet.time_cond_proj_dim
         )
+        cond = cond.to(lq.dtype)
         for step, draw in zip(scheduler.timesteps[1:], noise, strict=True):
             noisy = scheduler.add_noise(clean, draw, step[None])
             down, mid = self.spatial_encoder(noisy, step, context, lq, return_dict=False)
@@ -65,17 +90,17 @@ class Release:
                 mid_block_additional_residual=mid,
             ).sample
             clean = scheduler.step(eps, step, noisy).denoised
-        return wavelet(self.vae.decode(clean / scale).sample, lq)
+        return wavelet(self.vae.decode(clean / scale).sample.float(), lq.float())
 
     def clip_tokens(self, lq: torch.Tensor) -> torch.Tensor:
         """CLIP's tokens after the post norm, as the release prepares the image."""
         size, (height, width) = self.config.clip_vision.image_size, lq.shape[2:]
         short = min(height, width)
         resized = (int(size * height / short), int(size * width / short))
-        resized = F.interpolate((lq + 1) / 2, size=resized, mode="bicubic", align_corners=False)
+        resized = F.interpolate((lq.float() + 1) / 2, size=resized, mode="bicubic", align_corners=False)
         top, left = (round((length - size) / 2) for length in resized.shape[2:])
         resized = resized[:, :, top : top + size, left : left + size]
-        return all_tokens(self.clip, (resized - CLIP_MEAN) / CLIP_STD)
+        return all_tokens(self.clip, ((resized - CLIP_MEAN) / CLIP_STD).to(lq.dtype))
 
     def save(self, folder: Path, *, safe: bool = True) -> dict[str, str]:
         """Writes the release's files; returns the arguments of `convert` by name."""
