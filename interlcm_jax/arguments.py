@@ -80,6 +80,11 @@ def check_batch_size(batch_size: int) -> int:
     return _integer("batch_size", batch_size, 1, 2**16)
 
 
+def check_vae_slice(vae_slice: int) -> int:
+    """Images that the VAE takes at a time."""
+    return _integer("vae_slice", vae_slice, 1, 2**16)
+
+
 def _integer(name: str, value: int, least: int, most: int) -> int:
     if not isinstance(value, int | np.integer) or not least <= value <= most:
         raise InterLCMError(f"{name} is {value!r}, but must be an integer from {least} to {most}")

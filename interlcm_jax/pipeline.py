@@ -22,6 +22,7 @@ from interlcm_jax.arguments import (
     check_images,
     check_noise,
     check_seed,
+    check_vae_slice,
 )
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.batches import in_batches, pad, replicated_mesh
@@ -52,12 +53,14 @@ def restore_pixels(
     noise: Array | None,
     seed: Array,
     fidelity: Array | None,
+    vae_slice: int | None = None,
 ) -> tuple[Array, Array]:
     """From pixels to pixels, uint8 to uint8 or float to float; and which images are finite."""
     images = lq.astype(jnp.float32) / 127.5 - 1 if lq.dtype == jnp.uint8 else lq.astype(jnp.float32)
     if noise is None:
         noise = draw_noise(seed, num_network_calls, config.latent_shape(lq.shape))
-    restored = fix_color(restore(nnx.merge(graph, weights), config, images, noise), images, fix)
+    restored = restore(nnx.merge(graph, weights), config, images, noise, vae_slice=vae_slice)
+    restored = fix_color(restored, images, fix)
     if fidelity is not None:
         restored = towards_input(restored, images, fidelity)
     finite = jnp.isfinite(restored).all(axis=(1, 2, 3))
@@ -66,7 +69,7 @@ def restore_pixels(
     return restored, finite
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "config", "num_network_calls", "fix", "mesh"))
+@functools.partial(jax.jit, static_argnames=("graph", "config", "num_network_calls", "fix", "mesh", "vae_slice"))
 def _program(
     graph: nnx.GraphDef,
     config: ModelConfig,
@@ -78,9 +81,10 @@ def _program(
     num_network_calls: int,
     fix: str,
     mesh: Mesh | None,
+    vae_slice: int | None,
 ) -> tuple[Array, Array]:
     """The whole restoration as one program; on a mesh, each device runs it on its share of the batch."""
-    run = functools.partial(restore_pixels, graph, config, num_network_calls, fix)
+    run = functools.partial(restore_pixels, graph, config, num_network_calls, fix, vae_slice=vae_slice)
     if mesh is None:
         return run(weights, lq, noise, seed, fidelity)
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
@@ -149,6 +153,7 @@ class InterLCM:
         *,
         num_network_calls: int | None = None,
         fidelity: float = 0.0,
+        vae_slice: int | None = None,
     ) -> UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"]:
         """Restores aligned faces, as one batch; on a copy of the weights for each device, the batch is shared out.
 
@@ -162,6 +167,7 @@ class InterLCM:
             num_network_calls: calls of the networks; None is what the weights were trained for.
             fidelity: from 0, the restoration as it is, to 1, its details on the input's own shapes: see
                 `imaging.color_fix.towards_input`.
+            vae_slice: images that each device's VAE takes at a time, where a whole batch asks for too much memory.
 
         Returns:
             The restored images: uint8 for uint8; float32 for float, near [-1, 1] and not clipped.
@@ -169,7 +175,7 @@ class InterLCM:
         Raises:
             InterLCMError: shape, dtype, noise, seed, number of calls or colour fix don't fit.
         """
-        restored, _ = self._start(lq, noise, seed, color_fix, num_network_calls, fidelity)
+        restored, _ = self._start(lq, noise, seed, color_fix, num_network_calls, fidelity, vae_slice)
         return restored
 
     def restore_all(
@@ -185,7 +191,7 @@ class InterLCM:
         Args:
             faces: uint8 RGB images.
             batch_size: faces at a time on each device that holds the weights.
-            **options: `seed`, `color_fix`, `num_network_calls` and `fidelity`, as in `restore`.
+            **options: `seed`, `color_fix`, `num_network_calls`, `fidelity` and `vae_slice`, as in `restore`.
 
         Raises:
             InterLCMError: as `restore`; or the batch size is below 1.
@@ -202,6 +208,7 @@ class InterLCM:
         color_fix: str | None = None,
         num_network_calls: int | None = None,
         fidelity: float = 0.0,
+        vae_slice: int | None = None,
     ) -> tuple[Array, Array]:
         """Checks what `restore` is asked for and starts it: the images to come, and which of them are finite."""
         check_images(lq, self.config)
@@ -210,12 +217,13 @@ class InterLCM:
         if noise is not None:
             check_noise(noise, calls, lq.shape, self.config)
         seed, fix, blend = check_seed(seed), check_color_fix(color_fix, self.config), check_fidelity(fidelity)
+        vae_slice = None if vae_slice is None else check_vae_slice(vae_slice)
         mesh, count = replicated_mesh(self.weights), lq.shape[0]
         if mesh is not None:
             whole = -(-count // mesh.size) * mesh.size
             lq = jax.device_put(pad(lq, whole), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
             noise = noise if noise is None or noise.shape[1] == 1 else pad(noise, whole, axis=1)
-        result = _program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh)
+        result = _program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh, vae_slice)
         return jax.tree.map(lambda array: array[:count], result) if mesh is not None else result
 
     def save_pretrained(self, folder: str | Path) -> None:

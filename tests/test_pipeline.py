@@ -99,7 +99,7 @@ def test_two_calls_and_adain(model, five):
 def test_the_weights_own_settings_are_the_defaults(model, monkeypatch, task, fix, calls):
     config = dataclasses.replace(model.config, task=task, color_fix=fix, num_network_calls=calls)
     seen = []
-    monkeypatch.setattr(pipeline, "_program", lambda *arguments: seen.append(arguments[-3:-1]) or (None, None))
+    monkeypatch.setattr(pipeline, "_program", lambda *arguments: seen.append(arguments[-4:-2]) or (None, None))
     image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     own = InterLCM(config, model.networks)
     own.restore(image)
@@ -113,6 +113,13 @@ def test_fidelity_moves_the_result_towards_the_input(model, five):
     distances = [np.abs(low_pass(image - lq, 3)).mean() for image in restored]
     assert distances[0] > 1.2 * distances[1] > 1.2 * distances[2]
     np.testing.assert_array_equal(restored[0], model.restore(lq))
+
+
+def test_the_vae_in_slices_gives_the_same(model, five):
+    sliced = np.asarray(model.restore(scaled(five), vae_slice=2))
+    assert np.abs(sliced - np.asarray(model.restore(scaled(five)))).max() <= BATCHED
+    with pytest.raises(InterLCMError, match="vae_slice is 0"):
+        model.restore(five, vae_slice=0)
 
 
 def test_a_calls_noise_depends_on_the_seed_and_the_call_alone():
@@ -213,7 +220,7 @@ def test_weights_may_be_held_in_another_dtype_than_the_compute(folder):
 def traced(model, five):
     """The whole restoration as it is for one image, seed 0."""
     lq = jnp.asarray(scaled(five[:1]))
-    arguments = model.weights, lq, None, np.uint32(0), None, 3, "wavelet", None
+    arguments = model.weights, lq, None, np.uint32(0), None, 3, "wavelet", None, None
     return pipeline._program.trace(model.graph, model.config, *arguments)
 
 

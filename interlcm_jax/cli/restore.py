@@ -53,6 +53,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--skip-existing", action="store_true", help="go on with a folder that is half done")
     add("--json", action="store_true", help="the summary as JSON on standard output")
     add("--batch-size", type=int, default=1, metavar="N", help="faces at a time on each device (default: 1)")
+    add("--vae-slice", type=int, metavar="N", help="of these, how many the VAE takes at a time, where memory is short")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="threads that read and write")
     add("--no-compile-cache", action="store_true", help="compile anew, and keep nothing for the next time")
@@ -80,12 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _checked(arguments: argparse.Namespace) -> "Treatment":
-    from interlcm_jax.arguments import check_batch_size, check_fidelity, check_seed
+    from interlcm_jax.arguments import check_batch_size, check_fidelity, check_seed, check_vae_slice
     from interlcm_jax.photos import Treatment
 
     check_seed(arguments.seed)
     check_fidelity(arguments.fidelity)
     check_batch_size(arguments.batch_size)
+    if arguments.vae_slice is not None:
+        check_vae_slice(arguments.vae_slice)
     if arguments.workers < 1:
         raise InterLCMError(f"--workers is {arguments.workers}, but must be at least 1")
     if arguments.out.exists() and not arguments.out.is_dir():
@@ -120,6 +123,7 @@ def _load(arguments: argparse.Namespace, treatment: "Treatment", count: int) -> 
         "color_fix": arguments.color_fix,
         "num_network_calls": arguments.num_network_calls,
         "fidelity": arguments.fidelity,
+        "vae_slice": arguments.vae_slice,
         # A batch of more aligned faces than there are would only be padding.
         "batch_size": min(arguments.batch_size, count) if treatment.aligned else arguments.batch_size,
     }
@@ -133,7 +137,9 @@ def _detector(name: str | None, folder: Path) -> "Detector":
 
     retinaface = None if name == "mtcnn" else load_retinaface(folder)
     if name == "retinaface" and retinaface is None:
-        raise InterLCMError(f"{folder}: no RetinaFace in this model folder; interlcm add --retinaface FILE puts it there")
+        raise InterLCMError(
+            f"{folder}: no RetinaFace in this model folder; interlcm add --retinaface FILE puts it there"
+        )
     return retinaface or MTCNN()
 
 
@@ -179,7 +185,9 @@ class _Restoration:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise InterLCMError("the device has too little memory: lower --batch-size, or take bfloat16") from error
+            raise InterLCMError(
+                "the device has too little memory: lower --batch-size or --vae-slice, or take bfloat16"
+            ) from error
 
     def open(self, job: Job) -> "OpenPhoto":
         """Reads an image and cuts its faces out."""

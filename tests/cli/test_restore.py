@@ -129,10 +129,23 @@ def test_options_reach_the_model(model, tmp_path, monkeypatch):
         return original(cls, folder, dtype, **options)
 
     monkeypatch.setattr(InterLCM, "from_pretrained", classmethod(from_pretrained))
-    options = ["--seed", 5, "--color-fix", "adain", "--num-network-calls", 1, "--batch-size", 2, "--fidelity", 0.25]
+    options = [
+        "--seed",
+        5,
+        "--color-fix",
+        "adain",
+        "--num-network-calls",
+        1,
+        "--batch-size",
+        2,
+        "--fidelity",
+        0.25,
+        "--vae-slice",
+        1,
+    ]
     faces = [face(tmp_path / f"{name}.png") for name in "ab"]
     assert restore(model, *faces, "-o", "out", *options, "--dtype", "bfloat16") == 0
-    arguments = {"seed": 5, "color_fix": "adain", "num_network_calls": 1, "fidelity": 0.25}
+    arguments = {"seed": 5, "color_fix": "adain", "num_network_calls": 1, "fidelity": 0.25, "vae_slice": 1}
     assert (seen, loaded) == ([arguments | {"batch_size": 2}], [(model, "bfloat16")])
     # A batch of more than there are images would only be padding.
     assert restore(model, faces[0], "-o", "out", *options) == 0
