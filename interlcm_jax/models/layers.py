@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.models import winograd
 
 
 class Init(TypedDict):
@@ -49,6 +50,7 @@ class Conv(nnx.Conv):
             strides=stride,
             padding=((pad, pad), (pad, pad)),
             use_bias=use_bias,
+            conv_general_dilated=winograd.conv_general_dilated,
             **zeros,
             **init,
         )

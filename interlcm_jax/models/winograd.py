@@ -1,0 +1,168 @@
+"""3x3 convolutions with a quarter of the multiplications: Winograd's F(4x4, 3x3) (Lavin and Gray, 2016), on CPU.
+
+A 4x4 tile of the output needs 6x6 of the input. With tiles and kernel given as polynomials, by their values at six
+points, the convolution is 36 products by element, which over all channels are 36 matrix products.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+# It pays from so many tiles on (64: one image of 32x32; below, transforming the kernel costs more than it saves) and at
+# these widths. Tiles are taken so many at a time, which leaves what is made of them in the cache.
+MIN_TILES = 64
+MIN_CHANNELS = 128
+CHUNK_TILES = 256
+
+# The points are 0, ±3/4, ±3/2 and infinity: a third of the error of the usual 0, ±1, ±2.
+INPUT = (
+    (81 / 64, 0, -45 / 16, 0, 1, 0),
+    (0, -27 / 16, -9 / 4, 3 / 4, 1, 0),
+    (0, 27 / 16, -9 / 4, -3 / 4, 1, 0),
+    (0, -27 / 32, -9 / 16, 3 / 2, 1, 0),
+    (0, 27 / 32, -9 / 16, -3 / 2, 1, 0),
+    (0, 81 / 64, 0, -45 / 16, 0, 1),
+)
+KERNEL = (
+    (64 / 81, 0, 0),
+    (-128 / 243, -32 / 81, -8 / 27),
+    (-128 / 243, 32 / 81, -8 / 27),
+    (32 / 243, 16 / 81, 8 / 27),
+    (32 / 243, -16 / 81, 8 / 27),
+    (0, 0, 1),
+)
+OUTPUT = (
+    (1, 1, 1, 1, 1, 0),
+    (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2, 0),
+    (0, 9 / 16, 9 / 16, 9 / 4, 9 / 4, 0),
+    (0, 27 / 64, -27 / 64, 27 / 8, -27 / 8, 1),
+)
+Matrix = tuple[tuple[float, ...], ...]
+
+
+def conv_general_dilated(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], **how: Any
+) -> Array:
+    """`jax.lax.conv_general_dilated` of (B, H, W, C) by HWIO, which goes by `conv3x3` where that is faster."""
+    if tuple(strides) == (1, 1) and tuple(padding) == ((1, 1), (1, 1)) and fits(x, kernel):
+        return conv3x3(x, kernel)
+    return lax.conv_general_dilated(x, kernel, strides, padding, **how)
+
+
+def fits(x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"]) -> bool:
+    """Whether `conv3x3` is for this convolution: 3x3, float32, wide, and with enough tiles to be worth it."""
+    batch, height, width, _ = x.shape
+    tiles = batch * -(-height // 4) * -(-width // 4)
+    shape = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= MIN_CHANNELS and tiles >= MIN_TILES
+    return shape and x.dtype == kernel.dtype == jnp.float32
+
+
+@jax.custom_vjp
+def conv3x3(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
+    """Convolution of stride 1 that keeps the size (padding 1): Winograd's on CPU, XLA's elsewhere."""
+    return lax.platform_dependent(x, kernel, cpu=winograd, default=direct)
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return conv3x3(x, kernel), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    """The input's gradient is a convolution with the kernel turned round; the kernel's is XLA's."""
+    x, kernel = saved
+    (kernel_grad,) = jax.linear_transpose(lambda kernel: direct(x, kernel), kernel)(grad)
+    return conv3x3(grad, kernel[::-1, ::-1].swapaxes(2, 3)), kernel_grad
+
+
+conv3x3.defvjp(_forward, _backward)
+
+
+def direct(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
+    """The same convolution as XLA has it."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+# Jitted for its trace alone: the same shapes come again and again in a network.
+@jax.jit
+def winograd(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
+    """The same convolution by F(4x4, 3x3); its rounding error is some ten times that of `direct`."""
+    batch, height, width, _ = x.shape
+    tiles_high, tiles_wide = -(-height // 4), -(-width // 4)
+    rows = min(tiles_high, max(1, CHUNK_TILES // (batch * tiles_wide)))  # of tiles, at a time
+    chunks = -(-tiles_high // rows)
+    x = jnp.pad(x, ((0, 0), (0, 4 * rows * chunks - height), (0, 4 * tiles_wide - width), (0, 0)))
+    kernel = transform_kernel(kernel, after=x)
+
+    def convolve_chunk(i: Array, out: Array) -> Array:
+        start = 4 * rows * i
+        chunk = _convolve_tiles(_rows(x, start, 4 * rows), kernel)
+        return lax.dynamic_update_slice_in_dim(out, chunk, start, 1)
+
+    out = jnp.full((*x.shape[:3], kernel.shape[-1]), _zero(after=x))
+    return lax.fori_loop(0, chunks, convolve_chunk, out)[:, :height, :width]
+
+
+def transform_kernel(kernel: Float[Array, "3 3 C D"], after: Array) -> Float[Array, "36 C D"]:
+    """The kernel's values at the points, computed once `after` is."""
+    return _both_ways(KERNEL, kernel.reshape(9, -1), _zero(after)).reshape(36, *kernel.shape[2:])
+
+
+def _rows(x: Float[Array, "B H W C"], start: Array, count: int) -> Float[Array, "B n+4 W+4 C"]:
+    """`count` rows from `start`, with one before and three after, the same for columns; zeros beyond the edges.
+
+    Padding a chunk at a time spares a padded copy of all of x.
+    """
+    length = min(count + 2, x.shape[1])
+    first = jnp.clip(start - 1, 0, x.shape[1] - length)
+    chunk = jnp.pad(lax.dynamic_slice_in_dim(x, first, length, 1), ((0, 0), (1, count + 4), (1, 3), (0, 0)))
+    return lax.dynamic_slice_in_dim(chunk, start - first, count + 4, 1)
+
+
+def _convolve_tiles(x: Float[Array, "B n+4 W+4 C"], kernel: Float[Array, "36 C D"]) -> Float[Array, "B n W D"]:
+    batch, height, width, channels = x.shape
+    high, wide = height // 4 - 1, width // 4 - 1
+    by_rows = _combine(INPUT, _sixths(x.reshape(batch, high + 1, 4, width, channels), 1))
+    tiles = _combine(INPUT, _sixths(by_rows.reshape(6, batch, high, wide + 1, 4, channels), 3), axis=1)
+    products = _products(tiles.reshape(36, -1, channels), kernel)
+    out = _both_ways(OUTPUT, products.reshape(36, -1)).reshape(4, 4, batch, high, wide, -1)
+    return out.transpose(2, 3, 0, 4, 1, 5).reshape(batch, 4 * high, 4 * wide, -1)
+
+
+def _products(tiles: Float[Array, "36 n C"], kernel: Float[Array, "36 C D"]) -> Float[Array, "36 n D"]:
+    """Matrix products, one at a time: XLA:CPU is slower at a batch of them."""
+    out = jnp.full((36, tiles.shape[1], kernel.shape[2]), _zero(after=tiles))
+    return lax.fori_loop(0, 36, lambda i, out: out.at[i].set(tiles[i] @ kernel[i]), out)
+
+
+def _zero(after: Array) -> Float[Array, ""]:
+    """A zero that isn't known before `after` is.
+
+    XLA:CPU starts early whatever it can: without this it would hold the transformed kernels and the empty outputs of
+    all of a network's convolutions at once, gigabytes of them.
+    """
+    return lax.clamp(0.0, after[(0,) * after.ndim], 0.0)
+
+
+def _both_ways(matrix: Matrix, x: Float[Array, "n N"], zero: Array | float = 0.0) -> Float[Array, "m N"]:
+    """The matrix applied to the rows and to the columns of what the first axis holds."""
+    return (jnp.asarray(np.kron(matrix, matrix), jnp.float32) + zero) @ x
+
+
+def _sixths(x: Array, axis: int) -> list[Array]:
+    """Of `axis` (tiles + 1) and the next (4): each tile's six rows, the last two of which are the next tile's first."""
+    count = x.shape[axis] - 1
+    starts = [(0, i) for i in range(4)] + [(1, 0), (1, 1)]
+    parts = [lax.index_in_dim(x, i, axis + 1, keepdims=False) for _, i in starts]
+    return [lax.slice_in_dim(p, s, s + count, axis=axis) for p, (s, _) in zip(parts, starts, strict=True)]
+
+
+def _combine(matrix: Matrix, arrays: list[Array], axis: int = 0) -> Array:
+    """The sums of `arrays` by each row of the matrix, stacked."""
+    rows = [sum(array * float(factor) for factor, array in zip(row, arrays, strict=True) if factor) for row in matrix]
+    # Kept apart from what follows: XLA would fuse a transform's two steps and repeat the first in the second.
+    return lax.optimization_barrier(jnp.stack(rows, axis))
