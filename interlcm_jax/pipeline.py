@@ -1,7 +1,7 @@
 """InterLCM: low-quality faces in, restored faces out, in one compiled program."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from interlcm_jax.arguments import (
 )
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.batches import in_batches, pad, replicated_mesh
+from interlcm_jax.compiler_options import compiler_options, platform_of
 from interlcm_jax.hub import matching, resolve
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
 from interlcm_jax.imaging.color_fix import towards_input
@@ -69,8 +70,7 @@ def restore_pixels(
     return restored, finite
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "config", "num_network_calls", "fix", "mesh", "vae_slice"))
-def _program(
+def _run(
     graph: nnx.GraphDef,
     config: ModelConfig,
     weights: nnx.State,
@@ -92,6 +92,13 @@ def _program(
     specs = (whole, split, draws, whole, whole)
     shared = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
     return shared(weights, lq, noise, seed, fidelity)
+
+
+@functools.cache
+def _program(platform: str) -> Callable[..., tuple[Array, Array]]:
+    """`_run`, compiled as suits the platform of the weights."""
+    static = ("graph", "config", "num_network_calls", "fix", "mesh", "vae_slice")
+    return jax.jit(_run, static_argnames=static, compiler_options=compiler_options(platform))
 
 
 class InterLCM:
@@ -223,7 +230,8 @@ class InterLCM:
             whole = -(-count // mesh.size) * mesh.size
             lq = jax.device_put(pad(lq, whole), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
             noise = noise if noise is None or noise.shape[1] == 1 else pad(noise, whole, axis=1)
-        result = _program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh, vae_slice)
+        program = _program(platform_of(self.weights))
+        result = program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh, vae_slice)
         return jax.tree.map(lambda array: array[:count], result) if mesh is not None else result
 
     def save_pretrained(self, folder: str | Path) -> None:

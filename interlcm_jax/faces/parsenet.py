@@ -15,14 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import SingleDeviceSharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from interlcm_jax.model_folder import load_network, weights_file
+from interlcm_jax.faces.optional import load_optional
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.layers import BatchNorm, Conv, Init, nearest_resize
-from interlcm_jax.models.weights import abstract
 
 NAME = "parsenet"  # of its file in a model folder
 # The classes, CelebAMask-HQ's, in the network's order.
@@ -202,14 +200,8 @@ def load_parsenet(
     Raises:
         WeightsError: the weights don't fit the sizes, or aren't whole or finite; all are named.
     """
-    if not weights_file(folder, NAME).is_file():
-        return None
-    dtype = jnp.dtype(dtype)
-    network = abstract(lambda rngs: ParseNet(config or ParseNetConfig(), rngs=rngs, dtype=dtype, param_dtype=dtype))
-    # Each of several processes has its own.
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    load_network(folder, NAME, network, here, sizes="ParseNetConfig")
-    return FaceParser(network)
+    network = load_optional(folder, NAME, ParseNet, config or ParseNetConfig(), dtype)
+    return None if network is None else FaceParser(network)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -8,16 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import SingleDeviceSharding
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.anchors import decode_boxes, decode_landmarks, distinct, make_anchors
 from interlcm_jax.faces.detect import Face
+from interlcm_jax.faces.optional import load_optional
 from interlcm_jax.faces.retinaface import STRIDES, RetinaFace, RetinaFaceConfig, prepare
-from interlcm_jax.model_folder import load_network, weights_file
-from interlcm_jax.models.weights import abstract
 
 NAME = "retinaface"  # of its file in a model folder
 
@@ -107,14 +105,8 @@ def load_retinaface(
     Raises:
         WeightsError: the weights don't fit the sizes, or aren't whole or finite; all are named.
     """
-    if not weights_file(folder, NAME).is_file():
-        return None
-    dtype = jnp.dtype(dtype)
-    network = abstract(lambda rngs: RetinaFace(config or RetinaFaceConfig(), rngs=rngs, dtype=dtype, param_dtype=dtype))
-    # Each of several processes has its own.
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    load_network(folder, NAME, network, here, sizes="RetinaFaceConfig")
-    return RetinaFaceDetector(network, **options)
+    network = load_optional(folder, NAME, RetinaFace, config or RetinaFaceConfig(), dtype)
+    return None if network is None else RetinaFaceDetector(network, **options)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -104,7 +104,9 @@ def fill(
             return part.astype(spec.dtype, copy=False)
 
         rule = sharding(path, spec.shape) if callable(sharding) else sharding
-        return jax.make_array_from_callback(spec.shape, rule or SingleDeviceSharding(jax.devices()[0]), read)
+        placed = jax.make_array_from_callback(spec.shape, rule or SingleDeviceSharding(jax.devices()[0]), read)
+        # Else many weights are in memory twice, waiting for their copy.
+        return placed.block_until_ready()
 
     specs = skeleton(network)
     for path, variable in flat_weights(network).items():

@@ -1,0 +1,37 @@
+"""What XLA's compiler is told for each platform."""
+
+import functools
+
+import jax
+
+# XLA:CPU hands groups of operations to YNNPACK, which slows this model's attention and its narrow convolutions: without
+# it a call of the UNet takes three quarters of the time (two cores, jaxlib 0.10.2).
+_OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
+
+
+@functools.cache
+def compiler_options(platform: str) -> dict[str, str] | None:
+    """For `jax.jit(compiler_options=)`, where the program shall run on `platform`: "cpu", "gpu" or "tpu".
+
+    Options that this jaxlib doesn't know (they come and go) are left out; None is none.
+    """
+    known = {name: value for name, value in _OPTIONS.get(platform, {}).items() if _knows(platform, name, value)}
+    return known or None
+
+
+def platform_of(weights: object) -> str:
+    """The platform of the devices that hold these weights: "cpu", "gpu" or "tpu"."""
+    first = jax.tree.leaves(weights)[0]
+    return next(iter(first.devices())).platform
+
+
+def _knows(platform: str, name: str, value: str) -> bool:
+    """Whether the compiler takes the option: it refuses those it doesn't know."""
+    device = jax.local_devices(backend=platform)[0]
+    nothing = jax.jit(lambda x: x, compiler_options={name: value})
+    argument = jax.ShapeDtypeStruct((), float, sharding=jax.sharding.SingleDeviceSharding(device))
+    try:
+        nothing.lower(argument).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
