@@ -1,0 +1,1 @@
+"""Training data: NumPy, OpenCV and Pillow alone, for it runs in worker processes."""
