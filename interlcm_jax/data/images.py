@@ -1,0 +1,76 @@
+"""Face images in folders: finding, checking and reading them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.io import FORMATS, SUFFIXES, read_image
+
+# Smaller faces hold too little to learn from.
+MINIMUM_SIZE = 64
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The images in a folder and its inner folders, by name relative to it; other files are passed over.
+
+    Raises:
+        InterLCMError: it isn't a folder, or there are no images in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InterLCMError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    found = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
+    if not found:
+        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
+    return found
+
+
+def read_face(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Reads an aligned face as RGB, at the size asked for.
+
+    Raises:
+        InterLCMError: the file can't be read, isn't square, or is smaller than `MINIMUM_SIZE`.
+    """
+    pixels = read_image(path)
+    height, width, _ = pixels.shape
+    check_size(path, width, height)
+    return fit(pixels, size)
+
+
+def check_header(path: Path) -> tuple[int, int]:
+    """Width and height of a face, without reading its pixels.
+
+    Raises:
+        InterLCMError: the file isn't an image, isn't square, or is smaller than `MINIMUM_SIZE`.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
+    check_size(path, width, height)
+    return width, height
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Checks that pixels can be those of an aligned face.
+
+    Raises:
+        InterLCMError: they can't; the message names the file.
+    """
+    if width != height:
+        raise InterLCMError(f"{path}: {width} x {height} pixels, but aligned faces are square")
+    if width < MINIMUM_SIZE:
+        raise InterLCMError(f"{path}: {width} x {height} pixels, but at least {MINIMUM_SIZE} are needed")
+
+
+def fit(pixels: UInt8[np.ndarray, "S S 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """A square image at another size (OpenCV's area interpolation); one of that size is kept."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)

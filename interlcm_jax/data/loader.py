@@ -1,0 +1,177 @@
+"""Batches of low-quality and high-quality faces, the same whatever processes and workers they are made by.
+
+What is in batch k depends on (seed, k, batch size) alone: an epoch's order, an image's flip and its degradation are
+functions of the seed, the record and the epoch. So the position in the data is a number, and nothing else is saved.
+"""
+
+import dataclasses
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from jaxtyping import Int64
+
+from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
+from interlcm_jax.data.randomness import rng_for
+from interlcm_jax.data.sources import HQ, LQ, Source
+from interlcm_jax.errors import InterLCMError
+
+# Batches before the data ends, which it never should.
+_ENDLESS = 2**40
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The training faces.
+
+    Attributes:
+        path: a dataset that `interlcm dataset` built, a folder of face images, or a paired folder.
+        paired: the folder holds `lq/` and `hq/`, and nothing is degraded.
+        image_size: pixels; images of other sizes are resized.
+        degradation: how low-quality faces are made.
+        flip: how many images are mirrored.
+        workers: processes that make batches; 0: a thread of this one does.
+        prefetch: batches that each worker makes ahead; 0, without workers: none, on demand.
+
+    Raises:
+        InterLCMError: a field is out of range; the message names it.
+    """
+
+    path: str | None = None
+    paired: bool = False
+    image_size: int = 512
+    degradation: DegradationConfig = dataclasses.field(default_factory=DegradationConfig)
+    flip: float = 0.5
+    workers: int = 0
+    prefetch: int = 2
+
+    def __post_init__(self):
+        if not 0 <= self.flip <= 1:
+            raise InterLCMError(f"data.flip is {self.flip}, but must be from 0 to 1")
+        for name, least in (("image_size", 1), ("workers", 0), ("prefetch", 1 if self.workers else 0)):
+            if getattr(self, name) < least:
+                raise InterLCMError(f"data.{name} is {getattr(self, name)}, but must be at least {least}")
+
+
+def batches(
+    source: Source,
+    config: DataConfig,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's share of batch `start` and all that follow, without end.
+
+    Every record comes once an epoch, in an order of the epoch's own; a batch may reach over the end of one.
+    Closing the iterator ends its workers.
+
+    Args:
+        source: the records.
+        config: how they are flipped and degraded, and by how many workers.
+        seed: of all that is random.
+        batch_size: over all processes.
+        start: the first batch; what follows is what an unbroken run would give.
+        process_index: this process's number; process p gets the p-th of equal slices.
+        process_count: of all processes.
+
+    Yields:
+        "lq" and "hq", uint8 (B, S, S, 3), and "index", int64 (B,): the number of each record in the source.
+
+    Raises:
+        InterLCMError: an argument is out of range; or, from the iterator, an image can't be read.
+    """
+    _check(source, seed, batch_size, start, process_index, process_count)
+    share = batch_size // process_count
+    first = start * batch_size + process_index * share
+    example = _Example(source, config, seed, batch_size, share, first)
+    return _run(example, config.workers, config.prefetch)
+
+
+def _check(source: Source, seed: int, batch_size: int, start: int, process_index: int, process_count: int) -> None:
+    rng_for(seed, "order", 0, 0)
+    if not len(source):
+        raise InterLCMError("the data source is empty")
+    if batch_size < 1 or batch_size % process_count:
+        raise InterLCMError(f"batch_size is {batch_size}, but must be a multiple of the {process_count} processes")
+    if start < 0:
+        raise InterLCMError(f"start is {start}, but must be a batch number from 0")
+    if not 0 <= process_index < process_count:
+        raise InterLCMError(f"process_index is {process_index}, but must be from 0 to {process_count - 1}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Example:
+    """From the number of an example within this process's share to the example."""
+
+    source: Source
+    config: DataConfig
+    seed: int
+    batch_size: int
+    share: int
+    first: int
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        batch, within = divmod(int(number), self.share)
+        epoch, rank = divmod(self.first + batch * self.batch_size + within, len(self.source))
+        record = int(_order(self.seed, epoch, len(self.source))[rank])
+        images = dict(self.source[record])
+        if rng_for(self.seed, "flip", record, epoch).random() < self.config.flip:
+            images = {name: np.ascontiguousarray(image[:, ::-1]) for name, image in images.items()}
+        if LQ not in images:
+            rng = rng_for(self.seed, "degradation", record, epoch)
+            images[LQ] = degrade(images[HQ], draw(self.config.degradation, rng))
+        return {LQ: images[LQ], HQ: images[HQ], "index": np.int64(record)}
+
+
+# Two: a batch may reach over the end of an epoch.
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> Int64[np.ndarray, "count"]:
+    return rng_for(seed, "order", 0, epoch).permutation(count)
+
+
+def _run(example: _Example, workers: int, prefetch: int) -> Iterator[dict[str, np.ndarray]]:
+    # Here: Grain imports JAX for its tree functions.
+    import grain
+    from absl import flags
+
+    ahead = 0 if workers else prefetch
+    options = grain.ReadOptions(num_threads=min(ahead, 1), prefetch_buffer_size=ahead)
+    dataset = grain.MapDataset.range(_ENDLESS * example.share).map(example).batch(example.share)
+    dataset = dataset.to_iter_dataset(options)
+    if workers:
+        # Grain asks absl for options of its own, and absl refuses until a command line was parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
+        dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
+    iterator = iter(dataset)
+    try:
+        for batch in iterator:
+            # Copied out of the memory shared with a worker, which is freed.
+            yield {name: np.array(values) for name, values in batch.items()}
+    finally:
+        iterator.close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Makes a worker end with its parent and not before it, and keep to one core."""
+    cv2.setNumThreads(0)
+    # Ctrl-C and a scheduler's SIGTERM reach every process of a job; the parent may want to save before it goes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
