@@ -1,0 +1,1 @@
+"""How good restored images are: metrics of one image against its reference, and of whole sets."""
