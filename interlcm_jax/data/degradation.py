@@ -85,6 +85,11 @@ class DegradationConfig:
                 )
 
     @classmethod
+    def named(cls, name: str) -> Self:
+        """One of the settings below: "release", "harsh", "grey" or "strokes"."""
+        return {"release": cls.release, "harsh": cls.harsh, "grey": cls.grey, "strokes": cls.brushed}[name]()
+
+    @classmethod
     def release(cls) -> Self:
         """What the released models for restoration were trained on."""
         return cls()

@@ -30,6 +30,21 @@ def find_images(folder: Path) -> list[Path]:
     return found
 
 
+def part(files: list[Path], exclude_last: int | None = None, only_last: int | None = None) -> list[Path]:
+    """All files, all but the last few, or the last few alone.
+
+    Raises:
+        InterLCMError: that would be none, or there aren't so many.
+    """
+    for option, count in (("--exclude-last", exclude_last), ("--only-last", only_last)):
+        most = len(files) - (option == "--exclude-last")
+        if count is not None and not 1 <= count <= most:
+            raise InterLCMError(f"{option} is {count}, but of {len(files)} images it must be from 1 to {most}")
+    if only_last is not None:
+        return files[-only_last:]
+    return files if exclude_last is None else files[:-exclude_last]
+
+
 def read_face(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """Reads an aligned face as RGB, at the size asked for.
 

@@ -33,7 +33,7 @@ def test_any_number_of_workers_makes_the_same_batches(tmp_path):
     write_faces(tmp_path, 5)
     source = Folder.open(tmp_path, 64)
     taken = []
-    for workers in (0, 1, 3):
+    for workers in (0, 1, 2):
         config = DataConfig(image_size=64, workers=workers)
         iterator = batches(source, config, seed=3, batch_size=4, start=2)
         taken.append(list(itertools.islice(iterator, 4)))

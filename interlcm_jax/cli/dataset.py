@@ -1,0 +1,66 @@
+"""`interlcm dataset`: faces to train on, and frozen ones to test with."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from interlcm_jax.errors import InterLCMError
+
+DEGRADATIONS = ("release", "harsh", "grey", "strokes")
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser("dataset", help="make a training set, or a frozen test set, of a folder of faces")
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="aligned faces, in inner folders too")
+    add("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to make")
+    add("--size", type=int, default=512, metavar="PIXELS", help="faces of other sizes are resized (default: 512)")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--exclude-last", type=int, metavar="N", help="leave out the last N faces, in order of name")
+    part.add_argument("--only-last", type=int, metavar="N", help="take these alone")
+    add("--frozen", action="store_true", help="write pairs of low and high quality, to test with")
+    add("--degradation", choices=DEGRADATIONS, default="release", help="of the frozen faces (default: release)")
+    add("--seed", type=int, default=0, help="of their degradation (default: 0)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Makes the set; files that were left out are named at the end and make the exit code 1."""
+    from interlcm_jax.atomic import check_absent
+    from interlcm_jax.data.images import MINIMUM_SIZE, find_images, part
+
+    if arguments.size < MINIMUM_SIZE:
+        raise InterLCMError(f"--size is {arguments.size}, but must be at least {MINIMUM_SIZE}")
+    check_absent(arguments.out)
+    files = part(find_images(arguments.folder), arguments.exclude_last, arguments.only_last)
+    with tqdm(total=len(files), unit="face", desc="freezing" if arguments.frozen else "building") as bar:
+        return (_freeze if arguments.frozen else _build)(arguments, files, bar)
+
+
+def _build(arguments: argparse.Namespace, files: list[Path], bar: tqdm) -> int:
+    try:
+        from interlcm_jax.data.faces_builder import build_faces
+
+        bad = build_faces(arguments.folder, files, arguments.out, arguments.size, bar.update)
+    except ModuleNotFoundError as error:
+        raise InterLCMError(f"{error.name} is missing; pip install 'interlcm-jax[train]' brings it") from error
+    bar.close()
+    for line in bad:
+        print(f"left out: {line}", file=sys.stderr)
+    left_out = f"; {len(bad)} left out, named above" if bad else ""
+    print(f"{arguments.out}: {len(files) - len(bad)} faces of {arguments.size} pixels{left_out}")
+    return 1 if bad else 0
+
+
+def _freeze(arguments: argparse.Namespace, files: list[Path], bar: tqdm) -> int:
+    from interlcm_jax.data.degradation import DegradationConfig
+    from interlcm_jax.data.frozen import freeze
+
+    config = DegradationConfig.named(arguments.degradation)
+    freeze(arguments.folder, files, arguments.out, arguments.size, config, arguments.seed, bar.update)
+    bar.close()
+    print(f"{arguments.out}: {len(files)} pairs of {arguments.size} pixels, lq/ and hq/")
+    return 0

@@ -1,0 +1,57 @@
+"""Test sets whose low-quality faces are made once, so that all models are shown the same."""
+
+import collections
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from interlcm_jax.atomic import whole_folder
+from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
+from interlcm_jax.data.images import check_header, read_face
+from interlcm_jax.data.randomness import rng_for
+from interlcm_jax.data.sources import HQ, LQ
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.io import write_image
+
+# Beside the images: how they were made.
+ABOUT = "frozen.json"
+
+
+def freeze(
+    folder: Path,
+    files: Sequence[Path],
+    out: Path,
+    size: int,
+    config: DegradationConfig,
+    seed: int,
+    progress: Callable[[], object] = lambda: None,
+) -> None:
+    """Writes pairs as PNG, into `lq/` and `hq/` under their own names; the folder appears whole or not at all.
+
+    Args:
+        folder: where the files are; their names in it are kept.
+        files: the good faces; the i-th is degraded by (seed, i) alone.
+        out: the folder to make; `sources.Pairs` opens it.
+        size: of the pairs, pixels.
+        config: the degradation.
+        seed: from 0 to 2³² - 1.
+        progress: called after every file.
+
+    Raises:
+        InterLCMError: a file can't be taken, two would get the same name, or the seed is out of range.
+    """
+    names = [file.relative_to(folder).with_suffix(".png") for file in files]
+    counts = collections.Counter(names)
+    if twice := [str(file) for file, name in zip(files, names, strict=True) if counts[name] > 1]:
+        raise InterLCMError(f"{folder}: these would become pairs of the same name: {', '.join(twice)}")
+    for file in files:
+        check_header(file)
+    with whole_folder(out) as temporary:
+        for index, (file, name) in enumerate(zip(files, names, strict=True)):
+            hq = read_face(file, size)
+            write_image(temporary / HQ / name, hq)
+            write_image(temporary / LQ / name, degrade(hq, draw(config, rng_for(seed, "frozen", index, 0))))
+            progress()
+        about = {"seed": seed, "size": size, "degradation": dataclasses.asdict(config)}
+        (temporary / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
