@@ -9,6 +9,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -150,13 +151,14 @@ def _run(example: _Example, workers: int, prefetch: int) -> Iterator[dict[str, n
         # Grain asks absl for options of its own, and absl refuses until a command line was parsed.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
+        # Through pipes: containers have little shared memory (64 MB by default), and overrunning it kills the worker.
+        pipes = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
+        dataset = grain.experimental.WithOptionsIterDataset(dataset, pipes)
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
         dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
     iterator = iter(dataset)
     try:
-        for batch in iterator:
-            # Copied out of the memory shared with a worker, which is freed.
-            yield {name: np.array(values) for name, values in batch.items()}
+        yield from iterator
     finally:
         iterator.close()
 
