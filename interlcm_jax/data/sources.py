@@ -87,7 +87,7 @@ class Pairs:
         return {LQ: read_face(lq, self.size), HQ: read_face(hq, self.size)}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Built:
     """A dataset that `interlcm dataset` built: shards that tensorflow-datasets reads, without TensorFlow."""
 
@@ -116,10 +116,6 @@ class Built:
         import tensorflow_datasets as tfds
 
         return tfds.builder_from_directory(self.path).as_data_source(split=SPLIT)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Open files stay in this process; another opens its own.
-        return {"path": self.path, "size": self.size}
 
     def __len__(self) -> int:
         return len(self._records)

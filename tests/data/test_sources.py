@@ -19,12 +19,12 @@ from tests.data.faces import write_faces
 
 
 def test_images_are_found_in_order_of_name_wherever_they_are(tmp_path):
-    for name in ("b/x.PNG", "a.jpg", "b.webp", "10.png", "9.png"):
+    for name in ("b/0.PNG", "a.jpg", "b.webp", "10.png", "9.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "notes.txt").touch()
     found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-    assert found == ["10.png", "9.png", "a.jpg", "b.webp", "b/x.PNG"]
+    assert found == ["10.png", "9.png", "a.jpg", "b.webp", "b/0.PNG"]
 
 
 def test_folders_without_images_and_what_is_no_folder(tmp_path):
