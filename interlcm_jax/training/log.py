@@ -88,8 +88,8 @@ class RunLog:
                 self.flush()
         finally:
             if self._writes:
-                for writer in (self._progress, self._board, self._file):
-                    writer.close()
+                self._progress.close()
+                self._board.close()
 
     def add(self, step: int, metrics: Metrics, indices: Indices) -> None:
         """Takes a step that was just given to the device, and doesn't wait for it.

@@ -1,6 +1,5 @@
 """Where a run's numbers go: a file of JSON lines, a progress line on the terminal, TensorBoard's files."""
 
-import errno
 import json
 import math
 import sys
@@ -17,12 +16,13 @@ from interlcm_jax.errors import InterLCMError
 
 
 class LogFile:
-    """A file of one JSON object a line, each with its "step"; a line is in it whole or not at all.
+    """A file of one JSON object a line, each with its "step"; whatever ends the process, it holds whole lines alone.
+
+    Each line replaces the file by a longer one: of an append, `kill -9` may leave the part up to a page's end.
 
     Args:
         path: of the file. One that is there is gone on with.
-        start_step: steps done before. Lines of later steps go, for those steps are run again; so do lines that were cut
-            off. At 0 the file starts anew.
+        start_step: steps done before. Lines of later steps go: those are run again. At 0 the file starts anew.
 
     Raises:
         InterLCMError: the file can't be read or written.
@@ -31,31 +31,29 @@ class LogFile:
     def __init__(self, path: Path, start_step: int):
         self.path = path
         try:
-            kept = _whole_lines(path.read_bytes(), start_step) if start_step and path.exists() else b""
-            with whole_file(path) as temporary:
-                temporary.write_bytes(kept)
-            # Not buffered: each line is one write, which is done or not when the process dies.
-            self._file = path.open("ab", buffering=0)
+            self._content = _whole_lines(path.read_bytes(), start_step) if start_step and path.exists() else b""
+            for left in path.parent.glob(f".{path.name}.*.partial"):
+                left.unlink()
         except OSError as error:
             raise self._failed(error) from error
+        self._replace()
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line; numbers that aren't finite become null, as JSON has none.
 
         Raises:
-            InterLCMError: the line can't be written.
+            InterLCMError: the line can't be written; the file is as it was.
         """
         finite = {name: None if _is_odd(value) else value for name, value in values.items()}
-        line = json.dumps({"step": step, **finite}, allow_nan=False).encode() + b"\n"
+        self._content += json.dumps({"step": step, **finite}, allow_nan=False).encode() + b"\n"
+        self._replace()
+
+    def _replace(self) -> None:
         try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, "no space left on the device")
+            with whole_file(self.path) as temporary:
+                temporary.write_bytes(self._content)
         except OSError as error:
             raise self._failed(error) from error
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
 
     def _failed(self, error: OSError) -> InterLCMError:
         return InterLCMError(f"{self.path}: the log can't be written ({error.strerror})")

@@ -31,6 +31,13 @@ def test_a_trace_of_the_steps_asked_for_is_written(tmp_path):
     assert len(list(folder.rglob("*.xplane.pb"))) == 1
 
 
+def test_steps_are_waited_for_at_the_ends_of_the_trace_alone(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(jax, "block_until_ready", lambda metrics: waited.append(float(metrics["loss"]) - 1))
+    run(ProfileSteps(tmp_path, first=3, count=2), 1, 9)
+    assert waited == [2, 4]
+
+
 def test_a_run_that_ends_or_starts_within_the_trace_writes_what_it_has(tmp_path):
     assert run(ProfileSteps(tmp_path / "ended", first=2, count=5), 1, 3) == [2, 3]
     assert len(list((tmp_path / "ended").rglob("*.xplane.pb"))) == 1
