@@ -15,7 +15,7 @@ from interlcm_jax.arguments import check_batch_size, check_calls, check_color_fi
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.attention import flash_kernel
-from interlcm_jax.models.weights import lazy_weights, skeleton
+from interlcm_jax.models.weights import lazy_weights, skeleton, with_values
 from interlcm_jax.pipeline import InterLCM, restore_pixels
 from interlcm_jax.safetensors_file import write_safetensors
 
@@ -158,10 +158,8 @@ def export_model(
     calls, fix = check_calls(num_network_calls, None, config), check_color_fix(color_fix, config)
 
     def restore_faces(weights: dict[str, Array], faces: Array, seed: Array) -> tuple[Array, Array]:
-        flat = nnx.to_flat_state(model.weights)
-        filled = [(path, variable.replace(weights[".".join(map(str, path))])) for path, variable in flat]
-        state = nnx.from_flat_state(filled)
-        return restore_pixels(model.graph, config, calls, fix, state, faces, None, seed, None)
+        graph, state = nnx.split(with_values(model.networks, weights))
+        return restore_pixels(graph, config, calls, fix, state, faces, None, seed, None)
 
     faces = jax.ShapeDtypeStruct((batch_size, config.image_size, config.image_size, 3), jnp.uint8)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)

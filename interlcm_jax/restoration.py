@@ -57,6 +57,7 @@ def restore(
     *,
     unroll: bool = False,
     vae_slice: int | None = None,
+    remat_calls: bool = False,
 ) -> Float[Array, "B H W 3"]:
     """The restoration path up to the colour fix, differentiable (InterLCM, section 3).
 
@@ -71,6 +72,7 @@ def restore(
         unroll: see `diffusion.sampler.sample`.
         vae_slice: images that the VAE encodes and decodes at a time, which bounds the memory it takes, most of all that
             is taken; None is the whole batch.
+        remat_calls: keep only the latents between calls for the backward pass, which then computes each call again.
 
     Returns:
         Restored images, near [-1, 1], not clipped.
@@ -92,6 +94,7 @@ def restore(
         residuals = encoder.residuals(noisy, temb[1], encoder_key_values, condition)
         return unet.denoise(noisy, temb[0], unet_key_values, *residuals)
 
+    denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
     clean = sample(denoiser, latents, noise, steps, temb, unroll=unroll)
     return _in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
 

@@ -15,11 +15,10 @@ from flax import nnx
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae, visual_encoder
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_weights
-from interlcm_jax.convert.network import read_network_config
+from interlcm_jax.convert.network import SCHEDULER, read_network_config, read_schedule
 from interlcm_jax.convert.optional import export_optional, origins, read_optional
 from interlcm_jax.convert.rules import Rule, Table, to_jax, to_torch
 from interlcm_jax.convert.writers import write_folder, write_torch
-from interlcm_jax.diffusion.schedule import ScheduleConfig
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.hub import resolve
 from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, read_config, weights_file, write_config
@@ -46,7 +45,6 @@ _CLASSES: Mapping[str, tuple[type[nnx.Module], Table]] = {
 _LCM_STEMS = {"unet": DIFFUSERS, "vae": DIFFUSERS}
 # A model folder's own names and layouts.
 _IDENTITY = Table((Rule(r"(.*)", r"\1"),))
-_SCHEDULER = "scheduler/scheduler_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +168,7 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count, 
     with whole_folder(out) as temporary:
         for name, tensors in exported.items():
             _export_network(config, name, _counted(tensors, name, total, progress), temporary)
-        scheduler = temporary / "lcm" / _SCHEDULER
+        scheduler = temporary / "lcm" / SCHEDULER
         scheduler.parent.mkdir()
         scheduler.write_text(json.dumps(config.schedule.to_json(), indent=2) + "\n")
         optional = export_optional(folder, temporary)
@@ -185,13 +183,11 @@ def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtype
 
 def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights]]]:
     """The model's config, and each network's origin and tensors, unread."""
-    lcm_files = [*(f"{name}/config.json" for name in _LCM_STEMS), _SCHEDULER]
+    lcm_files = [*(f"{name}/config.json" for name in _LCM_STEMS), SCHEDULER]
     lcm = resolve(sources.lcm, needed(_LCM_STEMS, lcm_files, sources.variant))
     clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"]))
     unet_config = read_network_config(UNetConfig, lcm / "unet" / "config.json")
     vae_config = read_network_config(VAEConfig, lcm / "vae" / "config.json")
-    scheduler = lcm / _SCHEDULER
-    schedule = read_network_config(ScheduleConfig, scheduler) if scheduler.exists() else ScheduleConfig()
     clip_config, clip_weights = _read_clip(clip)
     spatial = read_weights(sources.spatial_encoder)
     visual = read_weights(sources.visual_encoder)
@@ -203,7 +199,7 @@ def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights
             _shapes(visual), clip_config.hidden_size, origin=sources.visual_encoder
         ),
         spatial_encoder=controlnet.infer_config(_shapes(spatial), unet_config),
-        schedule=schedule,
+        schedule=read_schedule(lcm),
     )
     return config, {
         "unet": (lcm / "unet", read_weights(lcm / "unet", DIFFUSERS, sources.variant)),

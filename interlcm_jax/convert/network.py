@@ -10,8 +10,9 @@ from jax.typing import DTypeLike
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, needed, read_json, read_weights
 from interlcm_jax.convert.rules import to_jax
+from interlcm_jax.diffusion.schedule import ScheduleConfig
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.hub import resolve
+from interlcm_jax.hub import matching, resolve
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig
@@ -22,6 +23,7 @@ from interlcm_jax.models.weights import ShardingRule, abstract, fill, skeleton
 Network = TypeVar("Network", bound=nnx.Module)
 Config = TypeVar("Config", bound=NetworkConfig)
 
+SCHEDULER = "scheduler/scheduler_config.json"
 _PUBLISHED = {
     UNet2DCondition: (UNetConfig, unet.TABLE, DIFFUSERS),
     ControlNet: (ControlNetConfig, controlnet.TABLE, DIFFUSERS),
@@ -83,3 +85,13 @@ def read_network_config(kind: type[Config], path: Path) -> Config:
         return kind.from_json(settings)
     except InterLCMError as error:
         raise InterLCMError(f"{path}: {error}") from error
+
+
+def read_schedule(source: str | Path) -> ScheduleConfig:
+    """The noise schedule of a diffusers pipeline's folder or repository; a folder without one has `ScheduleConfig`'s.
+
+    Raises:
+        InterLCMError: there is no such folder or repository, or it asks for what isn't implemented.
+    """
+    path = resolve(source, matching(SCHEDULER)) / SCHEDULER
+    return read_network_config(ScheduleConfig, path) if path.exists() else ScheduleConfig()

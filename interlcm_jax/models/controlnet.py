@@ -144,13 +144,7 @@ class ControlNet(UNetEncoder):
         """
         # Made without weights: to draw initial ones for the whole down path would be in vain.
         controlnet = abstract(lambda rngs: cls(config, rngs=rngs, **options))
-        own, theirs = flat_weights(controlnet), flat_weights(unet)
-        taken = [path for path in own if not path.startswith("controlnet_")]
-        if lacking := [p for p in taken if p not in theirs or theirs[p].shape != own[p].shape]:
-            raise InterLCMError(f"the UNet doesn't fit: it has no {', '.join(f'{p} {own[p].shape}' for p in lacking)}")
-        for path, weight in own.items():
-            start = theirs[path].get_value() if path in taken else jnp.zeros(weight.shape)
-            weight.set_value(start.astype(weight.dtype))
+        start_from_unet(controlnet, unet)
         stack = controlnet.controlnet_cond_embedding
         dtypes = {name: options.get(name, jnp.float32) for name in ("dtype", "param_dtype")}
         controlnet.controlnet_cond_embedding = type(stack)(config, stack.remat, rngs=rngs, **dtypes)
@@ -190,3 +184,22 @@ class ControlNet(UNetEncoder):
         x, skips = self._encode(self.conv_in(latents.astype(self.dtype)) + condition, temb, key_values)
         down = [conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         return down, self.controlnet_mid_block(x)
+
+
+def start_from_unet(controlnet: ControlNet, unet: UNetEncoder) -> None:
+    """Gives a ControlNet, which may be `abstract`, the UNet's down path; its output convolutions become zero.
+
+    The conditioning stack stays as it is.
+
+    Raises:
+        InterLCMError: the sizes don't fit; every weight that the UNet hasn't is named.
+    """
+    own, theirs = flat_weights(controlnet), flat_weights(unet)
+    taken = [path for path in own if not path.startswith("controlnet_")]
+    if lacking := [p for p in taken if p not in theirs or theirs[p].shape != own[p].shape]:
+        raise InterLCMError(f"the UNet doesn't fit: it has no {', '.join(f'{p} {own[p].shape}' for p in lacking)}")
+    for path, weight in own.items():
+        if path in taken:
+            weight.set_value(theirs[path].get_value().astype(weight.dtype))
+        elif not path.startswith("controlnet_cond_embedding"):
+            weight.set_value(jnp.zeros(weight.shape, weight.dtype))

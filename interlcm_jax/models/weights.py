@@ -39,6 +39,19 @@ def flat_weights(network: nnx.Module) -> dict[str, nnx.Variable]:
     return {".".join(map(str, path)): variable for path, variable in state}
 
 
+def values(network: nnx.Module, kind: type[nnx.Variable] = nnx.Param) -> dict[str, jax.Array]:
+    """The network's variables of one kind by path, as arrays; as shapes where it is `abstract`."""
+    state = nnx.to_flat_state(nnx.state(network, kind))
+    return {".".join(map(str, path)): variable.get_value() for path, variable in state}
+
+
+def with_values(network: nnx.Module, weights: Mapping[str, jax.Array]) -> nnx.Module:
+    """A copy of the network (which may be `abstract`) that holds these weights, one for each of its variables."""
+    graph, state = nnx.split(network)
+    flat = [(path, old.replace(weights[".".join(map(str, path))])) for path, old in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
 def skeleton(network: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
     """The network's weights as shapes and dtypes; `network` may be `abstract`."""
     values = {path: variable.get_value() for path, variable in flat_weights(network).items()}

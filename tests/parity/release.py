@@ -62,7 +62,11 @@ class Release:
 
     @torch.no_grad()
     def restore(self, lq: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The restoration path of the release, step by step, on diffusers' own scheduler.
+        """The release's restoration, the wavelet colour fix included; arguments as in `generate`."""
+        return wavelet(self.generate(lq, noise), lq.float())
+
+    def generate(self, lq: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The restoration path of the release up to the colour fix, step by step, on diffusers' own scheduler.
 
         Args:
             lq: (B, 3, H, W) in [-1, 1].
@@ -90,7 +94,7 @@ class Release:
                 mid_block_additional_residual=mid,
             ).sample
             clean = scheduler.step(eps, step, noisy).denoised
-        return wavelet(self.vae.decode(clean / scale).sample.float(), lq.float())
+        return self.vae.decode(clean / scale).sample.float()
 
     def clip_tokens(self, lq: torch.Tensor) -> torch.Tensor:
         """CLIP's tokens after the post norm, as the release prepares the image."""

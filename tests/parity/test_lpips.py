@@ -61,8 +61,8 @@ DISTANCE = jax.jit(lpips, static_argnums=3)
 GRADIENTS = jax.jit(jax.grad(lambda *args: lpips(*args).sum(), (0, 1, 2)), static_argnums=3)
 
 
-@pytest.fixture(scope="module")
-def twin():
+def random_twin() -> TorchLPIPS:
+    """Weights that keep the features of every layer at one scale: LPIPS divides by their length."""
     torch.manual_seed(0)
     network = TorchLPIPS().eval()
     for name, weight in network.named_parameters():
@@ -74,6 +74,11 @@ def twin():
             else:
                 weight.copy_(torch.randn(weight.shape) * (2 / weight[0].numel()) ** 0.5)
     return network
+
+
+@pytest.fixture(scope="module")
+def twin():
+    return random_twin()
 
 
 def converted(tensors):

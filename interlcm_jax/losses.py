@@ -1,0 +1,25 @@
+"""The losses that InterLCM trains with (section 3.4 of the paper; constants as in the release)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def l1(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, ""]:
+    """Mean absolute difference of images in [-1, 1]."""
+    return jnp.abs(restored - hq).mean()
+
+
+def generator_hinge(fake: Float[Array, "B h w 1"]) -> Float[Array, ""]:
+    """What the restoration pays for patches that the discriminator tells from real ones; from logits."""
+    return -fake.mean()
+
+
+def discriminator_fake_hinge(fake: Float[Array, "B h w 1"]) -> Float[Array, ""]:
+    """What the discriminator pays for restored patches it scores above -1 (Lim and Ye 2017)."""
+    return jax.nn.relu(1 + fake).mean()
+
+
+def discriminator_real_hinge(real: Float[Array, "B h w 1"]) -> Float[Array, ""]:
+    """What the discriminator pays for real patches it scores below 1."""
+    return jax.nn.relu(1 - real).mean()

