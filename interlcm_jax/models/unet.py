@@ -154,7 +154,7 @@ class UNetEncoder(nnx.Module):
         check_remat(remat, config.block_names())
         init = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         widths = config.block_out_channels
-        self.time_channels = widths[0]
+        self.config, self.time_channels = config, widths[0]
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0], config.time_cond_proj_dim, **init)
         self.conv_in = Conv(config.in_channels, widths[0], **init)
         self.down_blocks = nnx.List(

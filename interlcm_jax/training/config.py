@@ -12,13 +12,13 @@ class StartConfig:
     """Where the networks' weights come from before the first step.
 
     Attributes:
-        model: a model folder. Its frozen networks are taken, and its Visual and Spatial Encoder where it has them and
-            `fresh` is off. None: `lcm` and `clip`, or random weights.
+        model: a model folder, before all others. Its frozen networks are taken, and its encoders where it has them and
+            `fresh` is off.
         fresh: train new encoders, whatever the model folder holds.
         lcm: diffusers folder or hub name of the LCM, with `unet/` and `vae/`; for a start without a model folder.
         clip: transformers folder or hub name of CLIP ViT-B/16.
         sd15: diffusers folder or hub name of the UNet (`unet/`) that a new Spatial Encoder starts as; else the LCM's.
-        random: sizes of a model of random weights, for trial runs: nothing is read.
+        random: sizes of a model of random weights, for trial runs, before `lcm`: nothing is read.
         num_network_calls: calls of the networks in a restoration, 3 or 1.
         task: what is trained: "restoration", "colorization" or "inpainting".
     """
@@ -210,10 +210,8 @@ class TrainConfig:
         weights = (self.losses.l1, self.losses.lpips, self.losses.adversarial)
         if min(weights) < 0 or max(weights) == 0:
             wrong.append(f"losses.l1, lpips and adversarial are {weights}, but none may be below 0, nor all be 0")
-        sources = [name for name in ("model", "lcm", "random") if getattr(self.start, name)]
-        if len(sources) != 1:
-            given = " and ".join(sources) or "none"
-            wrong.append(f"of start.model, start.lcm and start.random {given} is given, but it must be just one")
+        if not (self.start.model or self.start.random or self.start.lcm):
+            wrong.append("of start.model, start.random and start.lcm none is given, but one must be")
         if self.start.lcm and not self.start.clip:
             wrong.append("start.lcm is given, and so start.clip must be")
         if wrong:

@@ -55,7 +55,7 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
     """
     start, rule = config.start, sharding_rule(mesh)
     options = {"dtype": jnp.dtype(config.dtype), "remat": REMAT[config.remat][0]}
-    if start.lcm:
+    if not start.model and not start.random:
         published = _published(start, {**options, "sharding": rule})
         model = _published_config(start, config.data.image_size, published)
     else:

@@ -1,7 +1,7 @@
 """What a training run carries from step to step, as flat dictionaries of weights by path."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
@@ -69,19 +69,17 @@ def discriminator_weights(discriminator: PatchDiscriminator) -> tuple[Weights, W
     return values(discriminator), values(discriminator, nnx.BatchStat)
 
 
-def initial_state(params: Weights, discriminator: PatchDiscriminator, config: OptimizerConfig) -> TrainState:
+def initial_state(params: Weights, discriminator: Weights, statistics: Weights, config: OptimizerConfig) -> TrainState:
     """The state before the first step: the average starts at the weights. Jit it onto `state_shardings`."""
     optimizer = make_optimizer(config)
-    params = {path: value.astype(jnp.float32) for path, value in params.items()}
-    weights, statistics = discriminator_weights(discriminator)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         ema=jax.tree.map(jnp.copy, params),
         optimizer=optimizer.init(params),
-        discriminator=weights,
+        discriminator=discriminator,
         statistics=statistics,
-        discriminator_optimizer=optimizer.init(weights),
+        discriminator_optimizer=optimizer.init(discriminator),
     )
 
 
@@ -95,9 +93,8 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, state)
 
 
-def abstract_state(
-    params: Mapping[str, Any], discriminator: PatchDiscriminator, config: OptimizerConfig, mesh: Mesh
-) -> TrainState:
-    """The state's shapes on their shardings: what a checkpoint is restored into."""
-    shapes = jax.eval_shape(lambda params: initial_state(params, discriminator, config), dict(params))
+def abstract_state(networks: Networks, discriminator: PatchDiscriminator, config: OptimizerConfig, mesh: Mesh) -> Any:
+    """The state's shapes on their shardings, for (abstract) networks: what a checkpoint is restored into."""
+    start = functools.partial(initial_state, config=config)
+    shapes = jax.eval_shape(start, split_weights(networks)[0], *discriminator_weights(discriminator))
     return jax.tree.map(lambda spec, place: spec.update(sharding=place), shapes, state_shardings(shapes, mesh))

@@ -22,7 +22,7 @@ from interlcm_jax.restoration import Networks, restore
 from interlcm_jax.safetensors_file import from_array
 from interlcm_jax.training import step as training_step
 from interlcm_jax.training.config import LossConfig, OptimizerConfig, StartConfig, TrainConfig
-from interlcm_jax.training.state import TRAINED, initial_state, split_weights
+from interlcm_jax.training.state import TRAINED, discriminator_weights, initial_state, split_weights
 from tests.parity.bridge import abstract, load, nhwc, randomize
 from tests.parity.release import Release
 from tests.parity.test_discriminator import NLayerDiscriminator
@@ -168,7 +168,7 @@ def sides(twin) -> list[tuple[Side, Side]]:
     judge = load(judge, twin.discriminator.state_dict(), discriminator.TABLE)
     perceptual = converted(twin.lpips.state_dict())
     params, frozen = split_weights(networks)
-    state = initial_state(params, judge, CONFIG.optimizer)
+    state = initial_state(params, *discriminator_weights(judge), CONFIG.optimizer)
     whole = functools.partial(training_step.gradients, CONFIG, MODEL, networks, judge)
     step, gradients = jax.jit(training_step.make_step(CONFIG, MODEL, networks, judge)), jax.jit(whole)
     generate = jax.jit(

@@ -1,0 +1,32 @@
+"""A trial run of all of the training: tiny networks of random weights on 64 x 64 pixels. Two CPU cores, some minutes.
+
+    interlcm dataset FACES -o runs/data/train --size 64 --exclude-last 64
+    interlcm dataset FACES -o runs/data/test --size 64 --only-last 64 --frozen
+    python train.py configs/miniature.py
+
+FACES is a folder of aligned faces. The frozen networks are random too, so the pictures get no better than blurred: what
+can be seen is that losses fall, that a stopped run goes on, and where everything is kept.
+"""
+
+from interlcm_jax.data.degradation import DegradationConfig
+from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.training.config import (
+    LossConfig,
+    OptimizerConfig,
+    RunConfig,
+    StartConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+
+config = TrainConfig(
+    start=StartConfig(random="miniature"),
+    data=DataConfig(path="runs/data/train", image_size=64, degradation=DegradationConfig(downsampling=(1, 4))),
+    losses=LossConfig(adversarial_from=200, lpips_weights="random"),
+    optimizer=OptimizerConfig(learning_rate=1e-3, final_learning_rate=1e-4, decay_steps=400, ema=0.99),
+    validation=ValidationConfig(path="runs/data/test", every=100, count=16),
+    run=RunConfig(folder="runs/miniature", log_every=10, checkpoint_every=100),
+    steps=400,
+    batch_size=8,
+    dtype="float32",
+)
