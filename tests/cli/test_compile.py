@@ -6,14 +6,6 @@ from safetensors import safe_open
 
 from interlcm_jax import InterLCM
 from interlcm_jax.cli.main import main
-from tests.miniature import miniature_model
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    miniature_model().save_pretrained(folder)
-    return folder
 
 
 def interlcm_compile(model, out, *options):

@@ -9,22 +9,13 @@ from skimage import data
 
 from interlcm_jax import InterLCM
 from interlcm_jax.cli.main import main
-from tests.miniature import miniature_model
 
 FACE = (223, 110)  # x and y of the nose of scikit-image's astronaut, roughly
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "model"
-    miniature_model().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def inside(tmp_path, monkeypatch):
-    """Runs in an empty folder; the networks darken each face, so that one sees which were restored."""
-    monkeypatch.chdir(tmp_path)
+def batches(empty_folder, monkeypatch):
+    """How many faces were restored together; the networks darken each face, so that one sees which were restored."""
     batches = []
 
     def restore_all(self, faces, *, batch_size, **options):
@@ -138,11 +129,11 @@ def test_a_result_that_is_there_is_complete(model, tmp_path, capsys):
     assert not (tmp_path / "out" / "a.png").exists()
 
 
-def test_faces_of_different_photos_share_batches(model, inside):
+def test_faces_of_different_photos_share_batches(model, batches):
     for i in range(3):
         save(f"{i}.png", data.astronaut())
     assert restore(model, *(f"{i}.png" for i in range(3)), "-o", "out") == 0
-    assert inside == [3]
+    assert batches == [3]
 
 
 def test_a_detector_whose_weights_are_not_there(model, capsys):

@@ -13,16 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.miniature import miniature_model
-
 IMAGES = 40
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(model, tmp_path_factory):
     """A model and forty aligned faces."""
     folder = tmp_path_factory.mktemp("processes")
-    miniature_model().save_pretrained(folder / "model")
+    (folder / "model").symlink_to(model)
     (folder / "in").mkdir()
     for i in range(IMAGES):
         pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
