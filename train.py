@@ -30,6 +30,7 @@ from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.interrupt import Interrupt
 from interlcm_jax.training.log import RunLog
 from interlcm_jax.training.profile import ProfileSteps
+from interlcm_jax.training.release import CHECKPOINTS
 from interlcm_jax.training.sharding import make_mesh, put_batch
 from interlcm_jax.training.start import Start, initial_weights, load_start
 from interlcm_jax.training.state import (
@@ -42,8 +43,6 @@ from interlcm_jax.training.state import (
 )
 from interlcm_jax.training.step import make_step
 from interlcm_jax.training.validation import Validation
-
-CHECKPOINTS = "checkpoints"  # in the run's folder
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,8 +4,8 @@
     interlcm dataset FACES -o runs/data/test --size 64 --only-last 64 --frozen
     python train.py configs/miniature.py
 
-FACES is a folder of aligned faces. The frozen networks are random too, so the pictures get no better than blurred: what
-can be seen is that losses fall, that a stopped run goes on, and where everything is kept.
+FACES is a folder of aligned faces. The frozen networks are random too, the decoder among them, so the pictures stay
+patterns: what can be seen is that the losses fall, that a stopped run goes on, and where everything is kept.
 """
 
 from interlcm_jax.data.degradation import DegradationConfig
@@ -21,7 +21,9 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     start=StartConfig(random="miniature"),
-    data=DataConfig(path="runs/data/train", image_size=64, degradation=DegradationConfig(downsampling=(1, 4))),
+    data=DataConfig(
+        path="runs/data/train", image_size=64, degradation=DegradationConfig(blur_sigma=(0.1, 1.5), downsampling=(1, 4))
+    ),
     losses=LossConfig(adversarial_from=200, lpips_weights="random"),
     optimizer=OptimizerConfig(learning_rate=1e-3, final_learning_rate=1e-4, decay_steps=400, ema=0.99),
     validation=ValidationConfig(path="runs/data/test", every=100, count=16),

@@ -3,6 +3,8 @@
 import functools
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 # XLA:CPU hands groups of operations to YNNPACK, which slows this model's attention and its narrow convolutions: without
 # it a call of the UNet takes three quarters of the time (two cores, jaxlib 0.10.2).
@@ -27,11 +29,12 @@ def platform_of(weights: object) -> str:
 
 def _knows(platform: str, name: str, value: str) -> bool:
     """Whether the compiler takes the option: it refuses those it doesn't know."""
-    device = jax.local_devices(backend=platform)[0]
-    nothing = jax.jit(lambda x: x, compiler_options={name: value})
-    argument = jax.ShapeDtypeStruct((), float, sharding=jax.sharding.SingleDeviceSharding(device))
+    # A mesh of its own, since there may be one in context, of other devices.
+    mesh = Mesh(np.array(jax.local_devices(backend=platform)[:1]), ("only",))
+    argument = jax.ShapeDtypeStruct((), float, sharding=NamedSharding(mesh, PartitionSpec()))
     try:
-        nothing.lower(argument).compile()
+        with jax.set_mesh(mesh):
+            jax.jit(lambda x: x, compiler_options={name: value}).lower(argument).compile()
     except jax.errors.JaxRuntimeError:
         return False
     return True

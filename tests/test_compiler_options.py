@@ -1,6 +1,7 @@
 """What the compiler is told: on CPU alone, and only what it knows."""
 
 import jax
+import numpy as np
 
 from interlcm_jax import compiler_options, pipeline
 
@@ -21,6 +22,12 @@ def test_an_option_that_the_compiler_lacks_is_left_out(monkeypatch):
     assert compiler_options.compiler_options.__wrapped__("cpu") == {YNN: ""}
     monkeypatch.setitem(compiler_options._OPTIONS, "cpu", {"xla_no_such_option": "1"})
     assert compiler_options.compiler_options.__wrapped__("cpu") is None
+
+
+def test_a_mesh_in_context_does_not_matter():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    with jax.set_mesh(mesh):
+        assert compiler_options.compiler_options.__wrapped__("cpu") == {YNN: ""}
 
 
 def test_weights_know_their_platform():

@@ -62,6 +62,7 @@ ALLOWED = {
         "batches",
         "convert",
         "data",
+        "metrics",
     },
     "cli": {
         "pipeline",

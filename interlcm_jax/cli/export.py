@@ -1,24 +1,60 @@
-"""`interlcm export`: a model folder back to PyTorch's formats."""
+"""`interlcm export`: a model folder or a training run to PyTorch's formats, or a run to a model folder."""
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from interlcm_jax.cli.convert import byte_bar
+from interlcm_jax.errors import InterLCMError
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
-    parser = commands.add_parser("export", help="write a model folder back in PyTorch's formats")
-    parser.add_argument("model", type=Path, metavar="DIR", help="the model folder")
+    parser = commands.add_parser("export", help="write a model, or a training run's, in PyTorch's formats")
+    parser.add_argument("model", type=Path, metavar="DIR", help="the model folder, or the folder of a training run")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to make")
+    run_options = parser.add_argument_group("of a training run")
+    run_options.add_argument("--model-folder", action="store_true", help="make a model folder, for interlcm restore")
+    run_options.add_argument("--step", type=int, metavar="N", help="which checkpoint (default: the newest)")
+    run_options.add_argument("--raw", action="store_true", help="the weights themselves, not their moving average")
+    run_options.add_argument("--licence", default="not stated", help="of the trained weights, for the record")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exports, with a progress bar."""
+    if _is_run(arguments.model):
+        return _export_run(arguments)
+    if arguments.model_folder or arguments.raw or arguments.step is not None:
+        raise InterLCMError(f"{arguments.model}: no training run, which --model-folder, --step and --raw are for")
+    return _export(arguments.model, arguments.out)
+
+
+def _is_run(folder: Path) -> bool:
+    # Its home needs the extra `train`, which is asked for only where there is a run.
+    return (folder / "checkpoints").is_dir()
+
+
+def _export_run(arguments: argparse.Namespace) -> int:
+    try:
+        from interlcm_jax.training.release import trained_model
+    except ImportError as error:
+        raise InterLCMError(f"{arguments.model}: a training run needs pip install '.[train]' ({error})") from error
+
+    model = trained_model(arguments.model, arguments.step, ema=not arguments.raw, licence=arguments.licence)
+    if arguments.model_folder:
+        model.save_pretrained(arguments.out)
+        print(f"{arguments.out}: a model of {model.config.num_network_calls} network calls, ready for interlcm restore")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="interlcm-export-") as temporary:
+        model.save_pretrained(Path(temporary) / "model")
+        return _export(Path(temporary) / "model", arguments.out)
+
+
+def _export(model: Path, out: Path) -> int:
     from interlcm_jax.convert.model import export
 
     with byte_bar() as bar:
-        names = export(arguments.model, arguments.out, bar.advance)
-    print(f"{arguments.out}: {', '.join(names)}")
+        names = export(model, out, bar.advance)
+    print(f"{out}: {', '.join(names)}")
     return 0

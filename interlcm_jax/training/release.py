@@ -1,0 +1,57 @@
+"""From a training run's checkpoint to a model folder: what `interlcm restore` and the others take."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.models.weights import with_values
+from interlcm_jax.pipeline import InterLCM
+from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
+from interlcm_jax.training.sharding import make_mesh
+from interlcm_jax.training.start import load_start
+from interlcm_jax.training.state import TRAINED, split_weights
+
+CHECKPOINTS = "checkpoints"  # in a run's folder
+
+
+def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licence: str = "not stated") -> InterLCM:
+    """The model that a checkpoint has trained, in float32, with the frozen networks that the run started from.
+
+    Args:
+        run: the run's folder.
+        step: which checkpoint; None: the newest.
+        ema: the encoders' moving average, or else the weights themselves.
+        licence: of the trained weights, for the record.
+
+    Raises:
+        InterLCMError: there is no such checkpoint, or what the run started from is no longer there.
+    """
+    with Checkpoints.open(run / CHECKPOINTS) as checkpoints:
+        saved = checkpoints.read_config(step)
+        weights = checkpoints.read("ema" if ema else "params", step)
+        step = checkpoints.latest() if step is None else step
+    config = _start_of(saved["train"], run)
+    start = load_start(config, make_mesh(MeshConfig(), jax.local_devices()[:1]))
+    model = ModelConfig.from_json(saved["model"])
+    origin = {"origin": f"{run.name}, step {step}{', EMA' if ema else ''}", "licence": licence}
+    model = dataclasses.replace(model, weights={**model.weights, **dict.fromkeys(TRAINED, origin)})
+    arrays = {path: jnp.asarray(array) for path, array in weights.items()}
+    return InterLCM(model, with_values(start.networks, {**split_weights(start.networks)[1], **arrays}))
+
+
+def _start_of(saved: dict[str, Any], run: Path) -> TrainConfig:
+    """Of a run's configuration, what says where its frozen networks come from."""
+    try:
+        start = StartConfig(**saved["start"])
+        return TrainConfig(
+            start=start, data=DataConfig(image_size=saved["data"]["image_size"]), seed=saved["seed"], dtype="float32"
+        )
+    except (KeyError, TypeError) as error:
+        raise InterLCMError(f"{run}: its configuration is of another version ({error})") from error

@@ -1,0 +1,71 @@
+"""From a run's checkpoint to a model folder and to PyTorch's files."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from interlcm_jax import InterLCM
+from interlcm_jax.cli.main import main
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
+from interlcm_jax.training.release import CHECKPOINTS, trained_model
+from interlcm_jax.training.sharding import make_mesh
+from interlcm_jax.training.start import initial_weights, load_start
+from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
+
+CONFIG = TrainConfig(start=StartConfig(random="miniature", num_network_calls=1, task="colorization"), dtype="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with a checkpoint after whose start the weights moved, and the frozen networks it started from."""
+    run, mesh = tmp_path_factory.mktemp("runs") / "mine", make_mesh(MeshConfig(), jax.devices()[:1])
+    start = load_start(dataclasses.replace(CONFIG, dtype="float32"), mesh)
+    params = initial_weights(CONFIG, start, mesh)
+    state = initial_state(params, *discriminator_weights(start.discriminator), CONFIG.optimizer)
+    state = dataclasses.replace(state, ema=jax.tree.map(lambda weight: weight + 1, params))
+    with Checkpoints(run / CHECKPOINTS) as checkpoints:
+        config = {"train": dataclasses.asdict(CONFIG), "model": start.model.to_json()}
+        checkpoints.save(7, state, config=config, position=7)
+        checkpoints.wait()
+    return run, params, split_weights(start.networks)[1]
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_the_model_has_the_trained_weights_and_the_frozen_ones(run, ema):
+    folder, params, frozen = run
+    model = trained_model(folder, ema=ema, licence="CC BY-NC-SA 4.0")
+    trained, others = split_weights(model.networks)
+    for path, weight in params.items():
+        np.testing.assert_array_equal(trained[path], weight + 1 if ema else weight, err_msg=path)
+    for path, weight in frozen.items():
+        np.testing.assert_array_equal(others[path], weight, err_msg=path)
+    assert (model.config.num_network_calls, model.config.task, model.config.color_fix) == (1, "colorization", "none")
+    origin = "mine, step 7, EMA" if ema else "mine, step 7"
+    assert model.config.weights["visual_encoder"] == {"origin": origin, "licence": "CC BY-NC-SA 4.0"}
+
+
+def test_the_command_makes_a_model_folder(run, tmp_path, capsys):
+    folder, params, _ = run
+    assert main(["export", str(folder), "--model-folder", "-o", str(tmp_path / "model")]) == 0
+    assert "a model of 1 network calls" in capsys.readouterr().out
+    path = "visual_encoder.blocks.0.kernel"
+    trained, _ = split_weights(InterLCM.from_pretrained(tmp_path / "model").networks)
+    np.testing.assert_array_equal(trained[path], params[path] + 1)
+
+
+def test_the_command_writes_pytorchs_files(run, tmp_path):
+    pytest.importorskip("torch")
+    assert main(["export", str(run[0]), "--raw", "--step", "7", "-o", str(tmp_path / "out")]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"lcm", "clip", "visual_encoder.pth", "spatial_encoder.pth"}
+
+
+def test_what_is_not_there_is_named(run, tmp_path, capsys):
+    with pytest.raises(InterLCMError, match="no checkpoint of step 9; it has 7"):
+        trained_model(run[0], 9)
+    assert main(["export", str(tmp_path), "--model-folder", "-o", str(tmp_path / "out")]) == 2
+    assert "no training run" in capsys.readouterr().err
