@@ -3,6 +3,7 @@
 import glob
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,11 +34,14 @@ def plan(inputs: Sequence[Path], out: Path, suffix: str = ".png", reserved: Sequ
         InterLCMError: an input folder holds no images, or a result would replace an input or lie in a reserved folder.
     """
     taken: set[Path] = set()
+    # For each name the numbers not tried yet: a thousand files of one name needn't try the first ones again.
+    numbers: defaultdict[Path, Iterator[int]] = defaultdict(lambda: itertools.count(2))
     jobs = []
     for source, name in _sources(inputs, out):
         # a.jpg and a.png, or the same name from two folders: the later ones get a number.
-        stems = itertools.chain([name.stem], (f"{name.stem}_{i}" for i in itertools.count(2)))
-        target = next(t for t in (out / name.parent / f"{stem}{suffix}" for stem in stems) if t not in taken)
+        first = target = out / name.parent / f"{name.stem}{suffix}"
+        while target in taken:
+            target = first.with_name(f"{name.stem}_{next(numbers[first])}{suffix}")
         taken.add(target)
         jobs.append(Job(source, target))
     originals = {_real(source) for source, _ in jobs}

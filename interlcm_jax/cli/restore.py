@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     index, count = distributed.join(arguments)
     jobs = jobs[index::count]
     skipped = [job for job in jobs if arguments.skip_existing and job.target.exists()]
-    report = Report([job for job in jobs if job not in set(skipped)], arguments.out, skipped)
+    there = set(skipped)
+    report = Report([job for job in jobs if job not in there], arguments.out, skipped)
     if report.jobs:
         restoration = _load(arguments, treatment, len(report.jobs))
         _make_writable(arguments.out)
@@ -155,6 +156,10 @@ def _make_writable(out: Path) -> None:
         raise InterLCMError(f"{out}: nothing can be written into this folder ({error.strerror})") from error
 
 
+class _OutputEndedError(InterLCMError):
+    """The output folder takes no more files, which ends the run; an input that can't be opened costs itself only."""
+
+
 @dataclasses.dataclass
 class _Restoration:
     """How a job is carried out: opened and closed in threads, its faces restored in between."""
@@ -173,7 +178,7 @@ class _Restoration:
         from interlcm_jax.overlap import overlapped
 
         def done(job: Job, outcome: int | Exception) -> None:
-            if isinstance(outcome, Exception) and getattr(outcome.__cause__, "errno", None) in _NO_MORE_OUTPUT:
+            if isinstance(outcome, _OutputEndedError):
                 raise InterLCMError(
                     f"{outcome}; {len(report.faces)} images are done, --skip-existing does the rest later"
                 )
@@ -196,15 +201,27 @@ class _Restoration:
         return open_photo(job.source, self.model.config, self.treatment, self.detector)
 
     def close(self, job: Job, opened: "OpenPhoto", restored: list[np.ndarray | None]) -> int:
-        """Writes a job's files, the result last, so that one that is there is complete; returns how many faces."""
-        from interlcm_jax.imaging.io import write_photo
-        from interlcm_jax.photos import close_photo, side_by_side
+        """Pastes the faces and writes a job's files; returns how many faces."""
+        from interlcm_jax.photos import close_photo
 
         if broken := sum(face is None for face in restored):
             raise InterLCMError(f"{job.source}: the networks gave NaN or infinity for {broken} faces; try float32")
         if not restored:
             return 0
         pixels, faces = close_photo(opened, restored, self.model.config, self.treatment, self.parser)
+        try:
+            self._write(job, opened, pixels, faces)
+        except InterLCMError as error:
+            if getattr(error.__cause__, "errno", None) in _NO_MORE_OUTPUT:
+                raise _OutputEndedError(str(error)) from error
+            raise
+        return len(faces)
+
+    def _write(self, job: Job, opened: "OpenPhoto", pixels: np.ndarray, faces: list[np.ndarray]) -> None:
+        """Writes the files of a job, the result last, so that one that is there is complete."""
+        from interlcm_jax.imaging.io import write_photo
+        from interlcm_jax.photos import side_by_side
+
         name = job.target.relative_to(self.arguments.out)
         if self.arguments.save_faces:
             for i, pair in enumerate(zip(opened.faces, faces, strict=True), 1):
@@ -214,4 +231,3 @@ class _Restoration:
         if self.arguments.comparison:
             write_photo(self.arguments.out / COMPARISONS / name, side_by_side(opened.photo.pixels, pixels))
         write_photo(job.target, pixels, opened.photo)
-        return len(faces)

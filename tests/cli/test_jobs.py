@@ -67,6 +67,14 @@ def test_the_same_name_in_two_folders_costs_neither():
     assert pairs("in", "other")[-1] == ("other/a.png", "out/a_2.png")
 
 
+def test_numbers_skip_names_that_are_taken():
+    for name in ("x/a.png", "y/a_2.png", "z/a.png", "x/a.jpg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    targets = [target for _, target in pairs("x/a.png", "y/a_2.png", "z/a.png", "x/a.jpg")]
+    assert targets == ["out/a.png", "out/a_2.png", "out/a_3.png", "out/a_4.png"]
+
+
 def test_inputs_are_not_replaced():
     with pytest.raises(InterLCMError, match=r"would replace these inputs: in/a\.png; choose another folder"):
         plan([Path("in/a.png")], Path("in"))

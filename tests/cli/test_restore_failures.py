@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import pytest
@@ -36,6 +37,23 @@ def test_a_bad_file_costs_that_file_only(model, tmp_path, capsys, batch_size):
     assert [line.split(": ")[1] for line in failures] == [str(path) for path in bad]
     for failure, gist in zip(failures, ["truncated", "not an image", "not an image", "no such file"], strict=True):
         assert gist in failure
+
+
+def test_an_input_that_may_not_be_read_costs_that_file_only(model, tmp_path, capsys, monkeypatch):
+    for name in ("a", "b", "c"):
+        face(tmp_path / "in" / f"{name}.png")
+    original = Path.open
+
+    def forbidden(self, *arguments, **options):
+        if self.name == "b.png":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+        return original(self, *arguments, **options)
+
+    answering(monkeypatch, lambda image: image)
+    monkeypatch.setattr(Path, "open", forbidden)
+    assert restore(model, "in", "-o", "out") == 1
+    assert names(tmp_path / "out") == ["a.png", "c.png"]
+    assert "failed: in/b.png: can't be opened (Permission denied)" in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_written_costs_that_picture_only(model, tmp_path, capsys):
