@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,12 +31,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     check_absent(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+        temporary = _beside(path)
+        temporary.mkdir()
     except OSError as error:
         raise InterLCMError(f"{path}: the folder can't be made ({error.strerror})") from error
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -47,19 +47,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary file name beside `path` that replaces `path` when the block ends well, and goes otherwise."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(path: Path) -> Path:
+    """A hidden name in the same folder that nobody else takes.
+
+    Whoever makes it gets the permissions of the umask, which `tempfile` ignores, and which no thread can ask for
+    without changing it for all. The name is cut, as the random part must not make it too long for the disk.
+    """
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")

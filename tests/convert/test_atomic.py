@@ -69,9 +69,23 @@ def test_a_file_stays_as_it_was_after_an_exception(tmp_path, error):
 def test_permissions_follow_the_umask(tmp_path):
     mask = os.umask(0o027)
     try:
-        with whole_folder(tmp_path / "folder"), whole_file(tmp_path / "file"):
-            pass
+        with whole_folder(tmp_path / "folder"), whole_file(tmp_path / "file") as path:
+            path.touch()
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o750
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_the_umask_of_the_process_is_never_changed(tmp_path, monkeypatch):
+    # Another thread would make its files with the changed one, or keep it for good.
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("changed the umask"))
+    with whole_folder(tmp_path / "folder"), whole_file(tmp_path / "file") as path:
+        path.touch()
+
+
+def test_the_longest_name_that_a_disk_takes(tmp_path):
+    for name in ("n" * 255, "顔" * 85):
+        with whole_file(tmp_path / name) as path:
+            path.touch()
+        assert (tmp_path / name).is_file()
