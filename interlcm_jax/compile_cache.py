@@ -37,10 +37,11 @@ def enable(folder: Path | None = None) -> Path | None:
 
     if jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)
-    folder = Path(folder or default_folder()) / "xla"
     try:
+        folder = Path(folder or default_folder()) / "xla"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    # RuntimeError: the user has no home folder, as in containers.
+    except (OSError, RuntimeError):
         return None
     if not os.access(folder, os.W_OK):
         return None

@@ -74,7 +74,10 @@ class Report:
         Returns:
             The exit code: 1 if anything failed.
         """
-        print(json.dumps(self.to_json(), indent=2, ensure_ascii=False) if as_json else self)
+        # In ASCII, JSON comes through whatever encoding a pipe has, and names that aren't UTF-8 do too.
+        text = json.dumps(self.to_json(), indent=2) if as_json else str(self)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
         for job in self.jobs:
             if job in self.failures:
                 print(f"failed: {self.failures[job]}", file=sys.stderr)
