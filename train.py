@@ -158,10 +158,16 @@ def first_state(
         with Checkpoints.open(resume / CHECKPOINTS) as others:
             restored = others.restore(target)
         return restored.state, restored.position
+    return new_state(config, start, mesh), 0
+
+
+def new_state(config: TrainConfig, start: Start, mesh: Mesh) -> TrainState:
+    """The state before the first step, each array made where it lies."""
     params = initial_weights(config, start, mesh)
     begin = functools.partial(initial_state, config=config.optimizer)
-    begin = jax.jit(begin, out_shardings=state_shardings(target, mesh))
-    return begin(params, *discriminator_weights(start.discriminator)), 0
+    shapes = abstract_state(start.networks, start.discriminator, config.optimizer, mesh)
+    begin = jax.jit(begin, out_shardings=state_shardings(shapes, mesh))
+    return begin(params, *discriminator_weights(start.discriminator))
 
 
 def compile_step(config: TrainConfig, start: Start, state: TrainState, mesh: Mesh) -> Any:

@@ -164,13 +164,18 @@ def compiled(program: Program) -> tuple[Cost, str]:
     return cost, executable.as_text()
 
 
-def tpu(topology: str) -> Sharding:
-    """One core of a TPU that isn't there, such as `v5e:2x2`, `v5p:2x2x1` or `v6e:2x2`."""
+def tpu_devices(topology: str) -> list[jax.Device]:
+    """The chips of a TPU that isn't there, such as `v5e:2x2`, `v5p:2x2x1` or `v6e:2x2`."""
     # Without this the TPU library asks the cloud's metadata server which machine it runs on, and waits for an answer.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     # No TPU is taken, so another process may have the library open too.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    return SingleDeviceSharding(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0])
+    return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+
+
+def tpu(topology: str) -> Sharding:
+    """The first of these chips."""
+    return SingleDeviceSharding(tpu_devices(topology)[0])
 
 
 def rows(part: str, batch: int, topology: str, cost: Cost, others: dict[str, Cost]) -> Iterator[str]:

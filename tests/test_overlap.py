@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,12 +51,12 @@ def test_each_job_gets_its_faces_and_jobs_share_batches():
 
 
 def test_a_bad_job_costs_that_job_only():
-    run = Run([(1,), ("bad", 1), (2, "unwritable"), ("bad", 2), (3, 4)])
+    run = Run([(1,), ("bad", 1), (2, "unwritable"), ("unwritable",), ("bad", 2), (3, 4)])
     assert run.outcomes[(1,)] == [2]
     assert run.outcomes[(3, 4)] == [6, 8]
     assert [str(run.outcomes[job]) for job in run.outcomes if "bad" in job] == ["can't be opened"] * 2
-    assert isinstance(run.outcomes[(2, "unwritable")], OSError)
-    assert len(run.outcomes) == 5
+    assert [type(run.outcomes[job]) for job in run.outcomes if "unwritable" in job] == [OSError] * 2
+    assert len(run.outcomes) == 6
 
 
 def test_nothing_to_do():
@@ -85,6 +86,43 @@ def test_what_restoring_raises_ends_everything():
 
     with pytest.raises(KeyboardInterrupt):
         Run([(i,) for i in range(1000)], restoring=restore)
+
+
+def test_what_waits_to_be_opened_is_not_when_all_ends(monkeypatch):
+    opened, ending = [], threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, **options):
+            super().shutdown(**options | {"wait": False})
+            ending.set()
+            super().shutdown()
+
+    def opening(job):
+        opened.append(job)
+        assert job == 0 or ending.wait(10)
+        return Opened([job])
+
+    def restore(faces):
+        yield next(iter(faces))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interlcm_jax.overlap.ThreadPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        Run(range(100), workers=1, opening=opening, restoring=restore)
+    assert opened in ([0], [0, 1])
+
+
+def test_jobs_without_faces_are_reported_on_the_way():
+    reported, late = [], []
+
+    def opening(job):
+        late.append(job - len(reported))
+        return Opened([])
+
+    Run(range(100), 1, opening=opening, done=lambda job, outcome: reported.append(job))
+    assert reported == list(range(100))
+    # Read ahead, and waiting to be closed.
+    assert max(late) <= 2 + 2 + 1
 
 
 @pytest.mark.parametrize("workers", [1, 3])

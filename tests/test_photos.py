@@ -94,6 +94,7 @@ def test_only_the_face_in_the_middle():
     opened = open_photo(Photo(astronaut()), CONFIG, Treatment(only_center_face=True), detector)
     [matrix] = opened.matrices
     assert np.abs(matrix @ [130, 130, 1] - SIZE / 2).max() < 1
+    assert open_photo(Photo(astronaut()), CONFIG, Treatment(only_center_face=True), finding()).faces == []
 
 
 def test_a_parser_keeps_what_is_no_face():
@@ -110,8 +111,9 @@ def test_an_aligned_face_is_the_whole_image():
     treatment = Treatment(aligned=True)
     opened = open_photo(Photo(astronaut()), CONFIG, treatment, None)
     assert [cut.shape for cut in opened.faces] == [(SIZE, SIZE, 3)]
-    result, _ = close_photo(opened, [255 - opened.faces[0]], CONFIG, treatment)
+    result, [pasted] = close_photo(opened, [255 - opened.faces[0]], CONFIG, treatment)
     np.testing.assert_array_equal(result, 255 - opened.faces[0])
+    np.testing.assert_array_equal(pasted, result)
 
 
 def restored_colours(photo: np.ndarray, grey: str, task: str = "restoration") -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +189,9 @@ def test_one_photo_at_once():
 
 def test_one_photo_without_a_face_and_the_detector_that_is_there():
     brick = data.brick()[::2, ::2, None].repeat(3, -1)
-    result = restore_photo(Darkening(), Photo(brick), Treatment(upscale=2))
-    np.testing.assert_array_equal(result, upscale_photo(brick, 2))
+    for parser in (None, lambda faces: np.ones(faces.shape[:3], np.float32)):
+        result = restore_photo(Darkening(), Photo(brick), Treatment(upscale=2), parser=parser)
+        np.testing.assert_array_equal(result, upscale_photo(brick, 2))
 
 
 def test_one_photo_that_is_not_finite():

@@ -33,6 +33,18 @@ def test_folders_are_searched_and_keep_their_structure():
     assert pairs("in") == found
 
 
+def test_every_process_of_a_run_sees_the_same_order(monkeypatch):
+    found = pairs("in")
+    original = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda folder, pattern: reversed(list(original(folder, pattern))))
+    assert pairs("in") == found == sorted(found)
+
+
+def test_a_folder_called_like_an_image_is_a_folder():
+    Path("in/sub.png").mkdir()
+    assert len(pairs("in")) == 3
+
+
 def test_patterns_are_expanded_and_files_go_to_the_top():
     assert pairs("in/**/a.*") == [("in/a.png", "out/a.png"), ("in/sub/deeper/a.webp", "out/a_2.png")]
     assert pairs("*/a.png", suffix=".jpg") == [("in/a.png", "out/a.jpg"), ("other/a.png", "out/a_2.jpg")]
@@ -59,8 +71,9 @@ def test_results_in_an_input_folder_are_no_inputs(tmp_path):
     inside.mkdir()
     (inside / "a.png").touch()
     assert len(plan([Path("in")], inside)) == 3
-    # Restoring what was restored is what one asked for here.
+    # Restoring what was restored is what one asked for here, and here in another format into the same folder.
     assert len(plan([inside], Path("out"))) == 1
+    assert len(plan([inside], inside, ".jpg")) == 1
 
 
 def test_the_same_name_in_two_folders_costs_neither():

@@ -1,6 +1,5 @@
 """Training steps against the same steps written in PyTorch: losses, gradients, weights, averages, discriminator."""
 
-import copy
 import dataclasses
 import functools
 import re
@@ -15,24 +14,19 @@ from torch import Tensor
 
 from interlcm_jax.convert import clip_vision, controlnet, discriminator, unet, vae, visual_encoder
 from interlcm_jax.convert.rules import Table, to_jax
-from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import values, with_values
 from interlcm_jax.restoration import Networks, restore
 from interlcm_jax.safetensors_file import from_array
 from interlcm_jax.training import step as training_step
-from interlcm_jax.training.config import LossConfig, OptimizerConfig, StartConfig, TrainConfig
-from interlcm_jax.training.state import TRAINED, discriminator_weights, initial_state, split_weights
-from tests.parity.bridge import abstract, load, nhwc, randomize
-from tests.parity.release import Release
-from tests.parity.test_discriminator import NLayerDiscriminator
-from tests.parity.test_lpips import TorchLPIPS, converted, imagenet, random_twin
+from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
+from tests.parity.bridge import abstract, load, nhwc
+from tests.parity.test_lpips import converted
+from tests.parity.training_twin import BATCH, CONFIG, MODEL, STEPS, Twin, make_twin
 
 LOSS, GRADIENT, WEIGHTS = 1e-5, 1e-4, 1e-4  # relative, of gradients to the tensor's largest; absolute
-RESTORED = 1e-4  # absolute, as in test_restoration.py
 # Of the norm of all changes: Adam turns a gradient that is rounding alone, of single elements, into a whole step.
 CHANGE = 1e-2
-STEPS, BATCH = 3, 2
 # Attention's key biases shift all scores of a query alike: their gradient is rounding, which Adam scales to full steps.
 ZERO_GRADIENT = r"visual_encoder\..*\.k\.bias"
 TABLES = {
@@ -42,80 +36,6 @@ TABLES = {
     "visual_encoder": visual_encoder.TABLE,
     "spatial_encoder": controlnet.TABLE,
 }
-# More than one channel a group: else biases before a norm have no gradient either.
-MODEL = ModelConfig.miniature()
-MODEL = dataclasses.replace(MODEL, visual_encoder=dataclasses.replace(MODEL.visual_encoder, norm_num_groups=8))
-CONFIG = TrainConfig(
-    start=StartConfig(random="miniature"),
-    losses=LossConfig(adversarial_from=0, lpips_weights="random"),
-    # The release's rates, on a schedule short enough to bend within three steps.
-    optimizer=OptimizerConfig(decay_steps=4, ema=0.9),
-    dtype="float32",
-    remat="none",
-    steps=STEPS,
-    batch_size=BATCH,
-)
-
-
-@dataclasses.dataclass
-class Twin:
-    """The training loop of the release, in PyTorch."""
-
-    release: Release
-    discriminator: NLayerDiscriminator
-    lpips: TorchLPIPS
-
-    def __post_init__(self):
-        self.trained = {name: getattr(self.release, name) for name in TRAINED}
-        self.params = [p for network in self.trained.values() for p in network.parameters()]
-        for network in (self.release.unet, self.release.vae, self.release.clip, self.lpips):
-            network.requires_grad_(False)
-        self.ema = {name: copy.deepcopy(network) for name, network in self.trained.items()}
-        options = {"lr": CONFIG.optimizer.learning_rate, "betas": (0.9, 0.99)}
-        self.optimizers = [torch.optim.Adam(p, **options) for p in (self.params, self.discriminator.parameters())]
-        self.discriminator.train()
-
-    def step(self, number: int, lq: Tensor, hq: Tensor, noise: Tensor, ours: Tensor) -> dict[str, float]:
-        """One iteration; gradients stay in `.grad`.
-
-        The losses have a kink (ReLU, max pooling, L1) at each of a million units. At images that differ by rounding, a
-        few units fall on different sides, and each moves the gradient by up to a hundredth. So the gradients are those
-        at `ours`, the images that JAX restored; the losses, which are told, those of PyTorch's own.
-        """
-        rate = CONFIG.optimizer
-        cosine = 0.5 * (1 + np.cos(np.pi * min(number / rate.decay_steps, 1)))
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            span = rate.learning_rate - rate.final_learning_rate
-            optimizer.param_groups[0]["lr"] = rate.final_learning_rate + cosine * span
-        restored = self.release.generate(lq, noise)
-        assert (restored - ours).abs().max() <= RESTORED
-        with torch.no_grad():
-            told = self.losses(restored, hq)
-        losses = self.losses(ours + (restored - restored.detach()), hq)
-        judged = list(self.discriminator.parameters())
-        own = torch.autograd.grad(losses["loss/discriminator"], judged, retain_graph=True)
-        losses["loss"].backward()
-        for parameter, grad in zip(judged, own, strict=True):
-            parameter.grad = grad
-        for optimizer in self.optimizers:
-            optimizer.step()
-        with torch.no_grad():
-            for name, network in self.trained.items():
-                for average, new in zip(self.ema[name].parameters(), network.parameters(), strict=True):
-                    average.mul_(rate.ema).add_(new, alpha=1 - rate.ema)
-        return {name: value.item() for name, value in told.items()}
-
-    def losses(self, restored: Tensor, hq: Tensor) -> dict[str, Tensor]:
-        """The release's losses, the discriminator's beside them."""
-        weights = CONFIG.losses
-        told = {"loss/l1": (restored - hq).abs().mean()}
-        told["loss/lpips"] = self.lpips(imagenet(restored), imagenet(hq)).mean()
-        fake, real = self.discriminator(restored), self.discriminator(hq)
-        told["loss/adversarial"] = -fake.mean()
-        told["loss/discriminator"] = torch.relu(1 + fake).mean() + torch.relu(1 - real).mean()
-        names = ("l1", "lpips", "adversarial")
-        return {**told, "loss": sum(getattr(weights, name) * told[f"loss/{name}"] for name in names)}
 
 
 @dataclasses.dataclass
@@ -152,9 +72,7 @@ def encoders(networks: dict, paths: dict, what=lambda parameter: parameter) -> d
 
 @pytest.fixture(scope="module")
 def twin() -> Twin:
-    config = DiscriminatorConfig.miniature()
-    judge = NLayerDiscriminator(ndf=config.base_channels, n_layers=config.num_layers)
-    return Twin(Release.random(MODEL), randomize(judge), random_twin())
+    return make_twin()
 
 
 @pytest.fixture(scope="module")
