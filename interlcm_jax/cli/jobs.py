@@ -57,9 +57,10 @@ def plan(inputs: Sequence[Path], out: Path, suffix: str = ".png", reserved: Sequ
 def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
     """Input files, and what to call each one's result under the output folder."""
     for path in inputs:
-        if path.is_dir():
+        # os.path, as Path raises where a folder on the way is closed to us: that is left to reading.
+        if os.path.isdir(path):
             yield from _images(path, out)
-        elif path.exists() or not glob.has_magic(str(path)):
+        elif os.path.exists(path) or not glob.has_magic(str(path)):
             yield path, Path(path.name)
         elif matches := sorted(map(Path, glob.glob(str(path), recursive=True))):
             yield from _sources([match for match in matches if match.is_file()], out)
@@ -71,8 +72,12 @@ def _images(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     from interlcm_jax.imaging.io import SUFFIXES
 
     results = _real(out)
-    files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and not f.is_dir())
-    found = sorted(f for f in files if results == _real(folder) or results not in _real(f).parents)
+    # A folder closed to us counts as an image that can't be read: passed over, its images would be lost without a word.
+    closed: list[Path] = []
+    walk = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))
+    files = (Path(parent) / name for parent, _, names in walk for name in names)
+    images = [f for f in files if f.suffix.lower() in SUFFIXES] + closed
+    found = sorted(f for f in images if results == _real(folder) or results not in _real(f).parents)
     if not found:
         raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
     yield from ((f, f.relative_to(folder)) for f in found)

@@ -1,5 +1,7 @@
 """Which files a command takes, and what it calls their results."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,8 @@ def test_folders_are_searched_and_keep_their_structure():
 
 def test_every_process_of_a_run_sees_the_same_order(monkeypatch):
     found = pairs("in")
-    original = Path.rglob
-    monkeypatch.setattr(Path, "rglob", lambda folder, pattern: reversed(list(original(folder, pattern))))
+    original = os.walk
+    monkeypatch.setattr(os, "walk", lambda *folder, **options: reversed(list(original(*folder, **options))))
     assert pairs("in") == found == sorted(found)
 
 
@@ -58,6 +60,30 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file():
 
 def test_what_is_not_there_is_left_to_reading():
     assert pairs("missing.png") == [("missing.png", "out/missing.png")]
+
+
+def test_a_folder_that_may_not_be_searched_is_left_to_reading_too(monkeypatch):
+    original = os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith("deeper"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return original(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert pairs("in")[-1] == ("in/sub/deeper", "out/sub/deeper.png")
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_left_to_reading_too(monkeypatch):
+    original = os.stat
+
+    def stat(path, *arguments, **options):
+        if str(path).endswith("in/a.png"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert pairs("in/a.png") == [("in/a.png", "out/a.png")]
 
 
 def test_links_in_a_circle_are_left_to_reading_too():
