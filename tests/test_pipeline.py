@@ -125,6 +125,14 @@ def test_the_vae_in_slices_gives_the_same(model, five):
     assert np.abs(sliced - np.asarray(model.restore(scaled(five)))).max() <= BATCHED
     with pytest.raises(InterLCMError, match="vae_slice is 0"):
         model.restore(five, vae_slice=0)
+    # The same numbers, by a loop over the slices.
+    whole, slices = (
+        pipeline._program("cpu").lower(
+            model.graph, model.config, model.weights, five, None, np.uint32(0), None, 1, "none", None, size
+        )
+        for size in (None, 2)
+    )
+    assert slices.as_text().count("stablehlo.while") > whole.as_text().count("stablehlo.while")
 
 
 def test_a_calls_noise_depends_on_the_seed_and_the_call_alone():
