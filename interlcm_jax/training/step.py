@@ -153,7 +153,8 @@ def _judge(
 
     def logits(images: Array) -> tuple[Array, Weights]:
         network = with_values(discriminator, {**params, **statistics})
-        return network(images, train=True), values(network, nnx.BatchStat)
+        # Losses are in float32 whatever the compute dtype.
+        return network(images, train=True).astype(jnp.float32), values(network, nnx.BatchStat)
 
     if batch_norm == "global":
         return logits(images)
