@@ -3,8 +3,8 @@
     python -m benchmarks.tpu_train --topology v5e:4x4 v5p:2x2x4 v6e:4x4 --images-per-chip 1 --remat blocks
 
 is the whole step of the released recipe (three network calls at 512x512, all losses, Adam, moving average) in bfloat16,
-as `train.py` runs it. It needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine; a compile
-takes 10 to 20 minutes on two cores and 10 GB. All numbers are for one chip.
+as `train.py` runs it. It needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. One compile
+at the full size takes more than half an hour of a core, and 15 GB. All numbers are for one chip.
 
 - "GiB" is what the step holds: arguments, results and temporaries, counting the state, which is taken over, once.
 - "TFLOP" are those of matrix products and convolutions, in loops and kernels too (`benchmarks.matrix_flops`);
