@@ -3,7 +3,7 @@
     python -m benchmarks.tpu_train --topology v5e:4x4 v5p:2x2x4 v6e:4x4 --images-per-chip 1 --remat blocks
 
 is the whole step of the released recipe (three network calls at 512x512, all losses, Adam, moving average) in bfloat16,
-as `train.py` runs it. It needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. One compile
+as `train.py` runs it. It needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. A compile
 at the full size takes more than half an hour of a core, and 15 GB. All numbers are for one chip.
 
 - "GiB" is what the step holds: arguments, results and temporaries, counting the state, which is taken over, once.
