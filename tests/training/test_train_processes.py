@@ -119,6 +119,7 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(folder, unbroken):
     assert_bitwise_equal(arrays(folder, "killed"), unbroken)
 
 
+@pytest.mark.long
 def test_two_processes_of_four_devices_train_as_one_device(folder, unbroken):
     with socket.create_server(("localhost", 0)) as free:
         address = f"localhost:{free.getsockname()[1]}"
@@ -133,6 +134,7 @@ def test_two_processes_of_four_devices_train_as_one_device(folder, unbroken):
             assert mine[name] == pytest.approx(theirs[name], rel=SAME), name
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_eight_devices_goes_on_on_two(folder, unbroken):
     finish(start(folder, "moved", "--mesh.fsdp", "4", "--steps", "5", devices=8))
     finish(start(folder, "moved", "--mesh.fsdp", "2", "--steps", "7", devices=2))
@@ -142,6 +144,7 @@ def test_a_checkpoint_of_eight_devices_goes_on_on_two(folder, unbroken):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=SAME)
 
 
+@pytest.mark.long
 def test_a_broken_loss_stops_it_and_spares_the_checkpoints(folder, unbroken):
     """The learning rate sends the weights to infinity; a new run starts from another's checkpoint."""
     rate = ["--optimizer.learning-rate", "1e15", "--optimizer.final-learning-rate", "1", "--run.checkpoint-every", "1"]
