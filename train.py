@@ -1,4 +1,4 @@
-"""Trains InterLCM's Visual and Spatial Encoder: python train.py configs/NAME.py [--section.field value ...]
+"""Trains InterLCM, or one of the stages that lead to it: python train.py configs/NAME.py [--section.field value ...]
 
 The same command goes on with a run that was stopped. Several processes (a TPU pod, Slurm, machines with GPUs) are each
 given the same command, with --distributed or --coordinator, --num-processes and --process-id.
@@ -21,7 +21,7 @@ from interlcm_jax.cli import distributed
 from interlcm_jax.compiler_options import compiler_options
 from interlcm_jax.convert import lpips
 from interlcm_jax.data.loader import batches
-from interlcm_jax.data.sources import open_source
+from interlcm_jax.data.sources import HQ, open_source
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.lpips import random_params
@@ -32,7 +32,8 @@ from interlcm_jax.training.log import RunLog
 from interlcm_jax.training.profile import ProfileSteps
 from interlcm_jax.training.release import CHECKPOINTS
 from interlcm_jax.training.sharding import make_mesh, put_batch
-from interlcm_jax.training.start import Start, initial_weights, load_start
+from interlcm_jax.training.stages import stage_of
+from interlcm_jax.training.start import Start, initial_weights, load_start, with_latent_scale
 from interlcm_jax.training.state import (
     TrainState,
     abstract_state,
@@ -43,6 +44,8 @@ from interlcm_jax.training.state import (
 )
 from interlcm_jax.training.step import make_step
 from interlcm_jax.training.validation import Validation
+
+SCALE_FACES = 64  # by which the prior's latents are scaled
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,8 +95,10 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     source = open_source(_given(config.data.path, "data.path"), config.data.image_size, config.data.paired)
     with jax.set_mesh(mesh), Checkpoints(folder / CHECKPOINTS, keep=config.run.keep, best="psnr") as checkpoints:
         start = load_start(config, mesh)
+        if config.stage == "prior" and config.prior.scale_latents:
+            start = with_latent_scale(start, (source[i][HQ] for i in range(min(SCALE_FACES, len(source)))))
         state, position = first_state(config, start, mesh, checkpoints, resume)
-        frozen = split_weights(start.networks)[1]
+        frozen = split_weights(start.networks, stage_of(config).trained)[1]
         perceptual = load_perceptual(config, mesh)
         validate = make_validation(config, start, perceptual, mesh)
         program = compile_step(config, start, state, mesh)
@@ -150,7 +155,7 @@ def first_state(
     config: TrainConfig, start: Start, mesh: Mesh, checkpoints: Checkpoints, resume: Path | None
 ) -> tuple[TrainState, int]:
     """The state to go on from, and the position in the data: the run's own, or `resume`'s, or at the beginning."""
-    target = abstract_state(start.networks, start.discriminator, config.optimizer, mesh)
+    target = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, stage_of(config).trained)
     if checkpoints.latest() is not None:
         restored = checkpoints.restore(target)
         return restored.state, restored.position
@@ -165,7 +170,7 @@ def new_state(config: TrainConfig, start: Start, mesh: Mesh) -> TrainState:
     """The state before the first step, each array made where it lies."""
     params = initial_weights(config, start, mesh)
     begin = functools.partial(initial_state, config=config.optimizer)
-    shapes = abstract_state(start.networks, start.discriminator, config.optimizer, mesh)
+    shapes = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, stage_of(config).trained)
     begin = jax.jit(begin, out_shardings=state_shardings(shapes, mesh))
     return begin(params, *discriminator_weights(start.discriminator))
 
@@ -194,7 +199,8 @@ def make_validation(config: TrainConfig, start: Start, perceptual: LPIPSParams |
         return None
     source = open_source(held_out.path, config.data.image_size, paired=True)
     weights = None if config.losses.lpips_weights == "random" else perceptual
-    return Validation(source, held_out.count, held_out.grid, start.model, start.networks, weights, mesh)
+    stage = stage_of(config)
+    return Validation(stage, source, held_out.count, held_out.grid, start.model, start.networks, weights, mesh)
 
 
 def _given(value: str | None, field: str) -> str:

@@ -38,11 +38,11 @@ from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models import lpips
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import abstract
-from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
+from interlcm_jax.training.config import REMAT, MeshConfig, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import DATA, FSDP, batch_sharding, make_mesh, weight_shardings
 from interlcm_jax.training.start import abstract_networks
 from interlcm_jax.training.state import abstract_state, split_weights, state_shardings
-from interlcm_jax.training.step import REMAT, make_step
+from interlcm_jax.training.step import make_step
 
 GIBI = 2**30
 
@@ -92,8 +92,7 @@ def training_step(config: TrainConfig, model: ModelConfig, devices: list[jax.Dev
     """The step of a run on these devices, which need not be there; all weights are shapes."""
     mesh = make_mesh(config.mesh, devices)
     networks = abstract_networks(config, model)
-    sizes = DiscriminatorConfig.miniature() if config.start.random == "miniature" else DiscriminatorConfig()
-    judge = abstract(lambda rngs: PatchDiscriminator(sizes, rngs=rngs, dtype=jnp.dtype(config.dtype)))
+    judge = abstract(lambda rngs: PatchDiscriminator(config.discriminator, rngs=rngs, dtype=jnp.dtype(config.dtype)))
     state = abstract_state(networks, judge, config.optimizer, mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     frozen = split_weights(networks)[1]
@@ -194,6 +193,7 @@ def main(argv: list[str] | None = None) -> None:
         devices = tpu_devices(topology)
         config = TrainConfig(
             start=StartConfig(random=size),
+            discriminator=DiscriminatorConfig.miniature() if options.miniature else DiscriminatorConfig(),
             mesh=MeshConfig(fsdp=fsdp),
             batch_size=images * len(devices),
             accumulate=options.accumulate,

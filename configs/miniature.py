@@ -10,6 +10,7 @@ patterns: what can be seen is that the losses fall, that a stopped run goes on, 
 
 from interlcm_jax.data.degradation import DegradationConfig
 from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     LossConfig,
     OptimizerConfig,
@@ -25,6 +26,7 @@ config = TrainConfig(
         path="runs/data/train", image_size=64, degradation=DegradationConfig(blur_sigma=(0.1, 1.5), downsampling=(1, 4))
     ),
     losses=LossConfig(adversarial_from=200, lpips_weights="random"),
+    discriminator=DiscriminatorConfig.miniature(),
     optimizer=OptimizerConfig(learning_rate=1e-3, final_learning_rate=1e-4, decay_steps=400, ema=0.99),
     validation=ValidationConfig(path="runs/data/test", every=100, count=16),
     run=RunConfig(folder="runs/miniature", log_every=10, checkpoint_every=100),

@@ -23,3 +23,20 @@ def discriminator_fake_hinge(fake: Float[Array, "B h w 1"]) -> Float[Array, ""]:
 def discriminator_real_hinge(real: Float[Array, "B h w 1"]) -> Float[Array, ""]:
     """What the discriminator pays for real patches it scores below 1."""
     return jax.nn.relu(1 - real).mean()
+
+
+def divergence(mean: Float[Array, "B h w L"], logvar: Float[Array, "B h w L"], deviation: float) -> Float[Array, ""]:
+    """Kullback-Leibler divergence of the latents' posterior from a normal distribution, per latent number.
+
+    Args:
+        mean: of the posterior.
+        logvar: its log variance.
+        deviation: of the distribution that the latents should have; times the VAE's scaling factor it is 1.
+    """
+    variance = deviation**2
+    return 0.5 * ((mean**2 + jnp.exp(logvar)) / variance - 1 - logvar + jnp.log(variance)).mean()
+
+
+def pseudo_huber(x: Float[Array, "B ..."], y: Float[Array, "B ..."], width: float) -> Float[Array, ""]:
+    """Mean of sqrt((x - y)^2 + width^2) - width: squared below `width`, absolute above it."""
+    return (jnp.sqrt((x - y) ** 2 + width**2) - width).mean()

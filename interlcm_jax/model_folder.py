@@ -82,6 +82,42 @@ class ModelConfig:
             image_size=64,
         )
 
+    @classmethod
+    def small(cls) -> Self:
+        """The model that the package carries: 256 x 256 pixels, trained from nothing on two CPU cores."""
+        unet = UNetConfig(
+            block_out_channels=(48, 96, 144),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=96,
+            num_heads=4,
+            time_cond_proj_dim=64,
+            norm_num_groups=16,
+        )
+        tower = CLIPVisionConfig(
+            image_size=128,
+            patch_size=16,
+            hidden_size=96,
+            intermediate_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+        )
+        return cls(
+            unet,
+            VAEConfig(block_out_channels=(16, 32, 64, 128), layers_per_block=1, norm_num_groups=8),
+            tower,
+            VisualEncoderConfig(
+                tokens=tower.num_tokens,
+                context_tokens=33,
+                features=tower.hidden_size,
+                block_out_channels=(32, 64, 128),
+            ),
+            ControlNetConfig.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 32, 64)),
+            guidance_scale=2.0,
+            image_size=256,
+        )
+
     @property
     def networks(self) -> dict[str, NetworkConfig]:
         """The five networks' configs by name."""

@@ -62,7 +62,9 @@ ALLOWED = {
         "batches",
         "convert",
         "data",
+        "faces",
         "metrics",
+        "compiler_options",
     },
     "cli": {
         "pipeline",

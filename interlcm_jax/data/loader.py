@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Int64
 
+from interlcm_jax.data.augment import WarpConfig, draw_crop, draw_warp, warp
 from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import HQ, LQ, Source
@@ -36,6 +37,8 @@ class DataConfig:
         image_size: pixels; images of other sizes are resized.
         degradation: how low-quality faces are made.
         flip: how many images are mirrored.
+        warp: how far images are turned, scaled and moved.
+        crop: pixels of a square cut out of each image at random; None: all of it.
         workers: processes that make batches; 0: a thread of this one does.
         prefetch: batches that each worker makes ahead; 0, without workers: none, on demand.
 
@@ -48,12 +51,16 @@ class DataConfig:
     image_size: int = 512
     degradation: DegradationConfig = dataclasses.field(default_factory=DegradationConfig)
     flip: float = 0.5
+    warp: WarpConfig = dataclasses.field(default_factory=WarpConfig)
+    crop: int | None = None
     workers: int = 0
     prefetch: int = 2
 
     def __post_init__(self):
         if not 0 <= self.flip <= 1:
             raise InterLCMError(f"data.flip is {self.flip}, but must be from 0 to 1")
+        if self.crop is not None and not 1 <= self.crop <= self.image_size:
+            raise InterLCMError(f"data.crop is {self.crop}, but must be from 1 to data.image_size, {self.image_size}")
         for name, least in (("image_size", 1), ("workers", 0), ("prefetch", 1 if self.workers else 0)):
             if getattr(self, name) < least:
                 raise InterLCMError(f"data.{name} is {getattr(self, name)}, but must be at least {least}")
@@ -126,9 +133,16 @@ class _Example:
         images = dict(self.source[record])
         if rng_for(self.seed, "flip", record, epoch).random() < self.config.flip:
             images = {name: np.ascontiguousarray(image[:, ::-1]) for name, image in images.items()}
+        if self.config.warp.any:
+            matrix = draw_warp(self.config.warp, self.config.image_size, rng_for(self.seed, "warp", record, epoch))
+            images = {name: warp(image, matrix) for name, image in images.items()}
         if LQ not in images:
             rng = rng_for(self.seed, "degradation", record, epoch)
             images[LQ] = degrade(images[HQ], draw(self.config.degradation, rng))
+        if self.config.crop is not None:
+            # Last: what a face loses, it loses as a whole.
+            window = draw_crop(self.config.crop, self.config.image_size, rng_for(self.seed, "crop", record, epoch))
+            images = {name: np.ascontiguousarray(image[window]) for name, image in images.items()}
         return {LQ: images[LQ], HQ: images[HQ], "index": np.int64(record)}
 
 

@@ -103,9 +103,19 @@ def restoration_steps(config: ScheduleConfig, num_network_calls: int) -> Steps:
         raise InterLCMError(
             f"num_network_calls is {num_network_calls}, but an LCM of {most + 1} steps takes 1 to {most}"
         )
-    timesteps = config.timesteps(num_network_calls + 1)[1:]
+    return lcm_steps(config, config.timesteps(num_network_calls + 1)[1:])
+
+
+def lcm_steps(config: ScheduleConfig, timesteps: np.ndarray) -> Steps:
+    """Coefficients of an LCM's calls at these timesteps."""
     alphas = config.alphas_cumprod()[timesteps]
-    scaled = timesteps * config.timestep_scaling
-    variance = SIGMA_DATA**2
-    c_skip, c_out = variance / (scaled**2 + variance), scaled / (scaled**2 + variance) ** 0.5
-    return Steps(*(np.asarray(x, np.float32) for x in (timesteps, alphas**0.5, (1 - alphas) ** 0.5, c_skip, c_out)))
+    levels = (alphas**0.5, (1 - alphas) ** 0.5)
+    return Steps(
+        *(np.asarray(x, np.float32) for x in (timesteps, *levels, *consistency_coefficients(config, timesteps)))
+    )
+
+
+def consistency_coefficients(config: ScheduleConfig, timesteps: Any) -> tuple[Any, Any]:
+    """c_skip and c_out at timesteps, NumPy's or JAX's: at 0 the consistency function is the identity."""
+    scaled, variance = timesteps * config.timestep_scaling, SIGMA_DATA**2
+    return variance / (scaled**2 + variance), scaled / (scaled**2 + variance) ** 0.5

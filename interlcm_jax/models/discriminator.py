@@ -34,6 +34,11 @@ class DiscriminatorConfig(NetworkConfig):
         """Two halvings and 8 to 32 channels, for tests and trial runs."""
         return cls(base_channels=8, num_layers=2)
 
+    @classmethod
+    def small(cls) -> Self:
+        """Three halvings and 32 to 256 channels, for faces of 256 x 256 pixels."""
+        return cls(base_channels=32, num_layers=3)
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels after every convolution but the last."""

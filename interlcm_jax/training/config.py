@@ -5,6 +5,10 @@ from typing import Literal
 
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.models.discriminator import DiscriminatorConfig
+
+# What the backward pass computes again, by the config's name: (the blocks of every network, whole network calls).
+REMAT = {"none": (False, False), "blocks": (True, False), "calls": (True, True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +32,7 @@ class StartConfig:
     lcm: str | None = None
     clip: str | None = None
     sd15: str | None = None
-    random: Literal["miniature", "released"] | None = None
+    random: Literal["miniature", "small", "released"] | None = None
     num_network_calls: int = 3
     task: Literal["restoration", "colorization", "inpainting"] = "restoration"
 
@@ -40,6 +44,7 @@ class LossConfig:
     Attributes:
         l1: of the mean absolute difference.
         lpips: of LPIPS (VGG).
+        onet: of `metrics.onet`, which needs no weights but those of the mtcnn package.
         adversarial: of the discriminator's verdict, from step `adversarial_from` on.
         adversarial_from: steps before the discriminator starts to be trained and to count.
         lpips_input: "reference", as the release trains (images normalised by ImageNet's mean and deviation before LPIPS
@@ -51,6 +56,7 @@ class LossConfig:
 
     l1: float = 1.0
     lpips: float = 1.0
+    onet: float = 0.0
     adversarial: float = 0.1
     adversarial_from: int = 10_000
     lpips_input: Literal["reference", "standard"] = "reference"
@@ -79,6 +85,54 @@ class OptimizerConfig:
     b2: float = 0.99
     clip_norm: float | None = None
     ema: float = 0.997
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderConfig:
+    """The stage "autoencoder".
+
+    Attributes:
+        divergence: weight of the latents' divergence from a normal distribution.
+    """
+
+    divergence: float = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenTowerConfig:
+    """The stage "token_tower".
+
+    Attributes:
+        masked: how many of an image's patches are hidden.
+    """
+
+    masked: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorConfig:
+    """The stage "prior".
+
+    Attributes:
+        condition_dropout: how many images lose their tokens, so that guidance is possible.
+        scale_latents: measure the latents' deviation on the first images, and set the VAE's scaling factor by it.
+    """
+
+    condition_dropout: float = 0.1
+    scale_latents: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """The stage "distillation".
+
+    Attributes:
+        guidance: least and greatest guidance weight w that the LCM learns.
+        huber: width of the pseudo-Huber loss.
+    """
+
+    guidance: tuple[float, float] = (2.0, 14.0)
+    huber: float = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,9 +191,15 @@ class TrainConfig:
     """A run.
 
     Attributes:
+        stage: what is trained, see `training.stages`.
         start: the model.
         data: the training faces.
         losses: their weights.
+        discriminator: its sizes.
+        autoencoder: of that stage.
+        token_tower: of that stage.
+        prior: of that stage.
+        distillation: of that stage.
         optimizer: how weights move.
         mesh: how devices are shared out.
         validation: the held-out faces.
@@ -148,13 +208,19 @@ class TrainConfig:
         batch_size: images a step, over all devices.
         accumulate: parts that a step's batch is taken in, one after the other, to save memory.
         dtype: of the computation; weights that are trained are kept in float32, frozen ones in this.
-        remat: what the backward pass computes again instead of keeping it, see `training.step.REMAT`.
+        remat: what the backward pass computes again instead of keeping it, see `REMAT`.
         seed: of everything random.
     """
 
+    stage: Literal["autoencoder", "token_tower", "prior", "distillation", "restoration"] = "restoration"
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     losses: LossConfig = dataclasses.field(default_factory=LossConfig)
+    discriminator: DiscriminatorConfig = dataclasses.field(default_factory=DiscriminatorConfig)
+    autoencoder: AutoencoderConfig = dataclasses.field(default_factory=AutoencoderConfig)
+    token_tower: TokenTowerConfig = dataclasses.field(default_factory=TokenTowerConfig)
+    prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
+    distillation: DistillationConfig = dataclasses.field(default_factory=DistillationConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
@@ -207,9 +273,9 @@ class TrainConfig:
         wrong = [
             f"{name} is {value}, but must be {must}" for name, (value, right, must) in demands.items() if not right
         ]
-        weights = (self.losses.l1, self.losses.lpips, self.losses.adversarial)
+        weights = (self.losses.l1, self.losses.lpips, self.losses.onet, self.losses.adversarial)
         if min(weights) < 0 or max(weights) == 0:
-            wrong.append(f"losses.l1, lpips and adversarial are {weights}, but none may be below 0, nor all be 0")
+            wrong.append(f"losses.l1, lpips, onet and adversarial are {weights}, but none may be below 0, nor all be 0")
         if not (self.start.model or self.start.random or self.start.lcm):
             wrong.append("of start.model, start.random and start.lcm none is given, but one must be")
         if self.start.lcm and not self.start.clip:

@@ -9,14 +9,16 @@ import jax.numpy as jnp
 
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.models.weights import with_values
+from interlcm_jax.model_folder import NETWORKS, ModelConfig
+from interlcm_jax.models.weights import abstract, with_values
 from interlcm_jax.pipeline import InterLCM
+from interlcm_jax.restoration import Networks
 from interlcm_jax.training.checkpoint import Checkpoints
 from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import make_mesh
+from interlcm_jax.training.stages import stage_of
 from interlcm_jax.training.start import load_start
-from interlcm_jax.training.state import TRAINED, split_weights
+from interlcm_jax.training.state import split_weights
 
 CHECKPOINTS = "checkpoints"  # in a run's folder
 
@@ -27,7 +29,7 @@ def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licen
     Args:
         run: the run's folder.
         step: which checkpoint; None: the newest.
-        ema: the encoders' moving average, or else the weights themselves.
+        ema: the trained weights' moving average, or else the weights themselves.
         licence: of the trained weights, for the record.
 
     Raises:
@@ -41,9 +43,13 @@ def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licen
     start = load_start(config, make_mesh(MeshConfig(), jax.local_devices()[:1]))
     model = ModelConfig.from_json(saved["model"])
     origin = {"origin": f"{run.name}, step {step}{', EMA' if ema else ''}", "licence": licence}
-    model = dataclasses.replace(model, weights={**model.weights, **dict.fromkeys(TRAINED, origin)})
+    trained = stage_of(config).trained
+    named = {name: origin for name in trained if name in NETWORKS}
+    model = dataclasses.replace(model, weights={**model.weights, **named})
     arrays = {path: jnp.asarray(array) for path, array in weights.items()}
-    return InterLCM(model, with_values(start.networks, {**split_weights(start.networks)[1], **arrays}))
+    # Without the stage's helpers, which no model has.
+    networks = abstract(lambda rngs: Networks(model, rngs=rngs))
+    return InterLCM(model, with_values(networks, {**split_weights(start.networks, trained)[1], **arrays}))
 
 
 def _start_of(saved: dict[str, Any], run: Path) -> TrainConfig:
@@ -51,7 +57,11 @@ def _start_of(saved: dict[str, Any], run: Path) -> TrainConfig:
     try:
         start = StartConfig(**saved["start"])
         return TrainConfig(
-            start=start, data=DataConfig(image_size=saved["data"]["image_size"]), seed=saved["seed"], dtype="float32"
+            start=start,
+            data=DataConfig(image_size=saved["data"]["image_size"]),
+            stage=saved["stage"],
+            seed=saved["seed"],
+            dtype="float32",
         )
     except (KeyError, TypeError) as error:
         raise InterLCMError(f"{run}: its configuration is of another version ({error})") from error

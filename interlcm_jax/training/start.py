@@ -1,32 +1,38 @@
-"""Where a run starts: the frozen networks, and the encoders before their first step, each weight on its devices."""
+"""Where a run starts: the frozen networks, and the trained ones before their first step, each weight on its devices."""
 
 import dataclasses
+import functools
 import itertools
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array, UInt8
 
+from interlcm_jax.compiler_options import run_once_options
 from interlcm_jax.convert.network import load_published, read_schedule
-from interlcm_jax.model_folder import TASKS, ModelConfig, load_network, read_config, weights_file
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.faces.mtcnn import RefinementConfig, RefinementNetwork, load_networks
+from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, load_network, read_config, weights_file
 from interlcm_jax.models.clip_vision import CLIPVision
-from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig, start_from_unet
-from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
+from interlcm_jax.models.controlnet import ControlNetConfig, start_from_unet
+from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
-from interlcm_jax.models.visual_encoder import VisualEncoder, VisualEncoderConfig
+from interlcm_jax.models.visual_encoder import VisualEncoderConfig
 from interlcm_jax.models.weights import abstract, flat_weights, skeleton
 from interlcm_jax.restoration import Networks
-from interlcm_jax.training.config import StartConfig, TrainConfig
+from interlcm_jax.training.config import REMAT, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import sharding_rule, weight_shardings
+from interlcm_jax.training.stages import stage_of
 from interlcm_jax.training.state import TRAINED, Weights, split_weights
-from interlcm_jax.training.step import REMAT
 
-FROZEN = ("unet", "vae", "clip_vision")
 # Streams of the seed, for initial weights; `training.step` has its own.
 _ENCODERS, _DISCRIMINATOR, _RANDOM = 11, 12, 13
 
@@ -37,7 +43,8 @@ class Start:
 
     Attributes:
         model: the model's config.
-        networks: the five networks: the frozen ones filled, in the run's dtype; the encoders as shapes in float32.
+        networks: the five networks, and the stage's helpers: the frozen ones filled, in the run's dtype; the trained
+            ones as shapes in float32.
         discriminator: as shapes.
     """
 
@@ -47,13 +54,15 @@ class Start:
 
 
 def load_start(config: TrainConfig, mesh: Mesh) -> Start:
-    """Loads the frozen networks onto the mesh; the encoders and the discriminator are shapes yet.
+    """Loads the frozen networks onto the mesh; the trained ones and the discriminator are shapes yet.
 
     Raises:
         InterLCMError: a source isn't there, isn't what it should be, or the networks don't fit each other.
         WeightsError: weights don't fit their network; every offending key is named.
     """
-    start, rule = config.start, sharding_rule(mesh)
+    if config.stage != "restoration" and not (config.start.model or config.start.random):
+        raise InterLCMError(f"the stage {config.stage} starts from start.model or start.random")
+    start, stage, rule = config.start, stage_of(config), sharding_rule(mesh)
     options = {"dtype": jnp.dtype(config.dtype), "remat": REMAT[config.remat][0]}
     if not start.model and not start.random:
         published = _published(start, {**options, "sharding": rule})
@@ -66,49 +75,101 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
     )
     model.check()
     networks = abstract_networks(config, model)
-    for name in FROZEN:
-        if start.model:
+    for name in NETWORKS:
+        if name in stage.trained:
+            continue
+        if start.model and (name not in TRAINED or _has_encoders(start)):
             load_network(Path(start.model), name, getattr(networks, name), rule)
-        elif start.random:
+        elif start.model or start.random:
             _fill_randomly(getattr(networks, name), _stream(config, _RANDOM), mesh)
         else:
             setattr(networks, name, published[name])
-    sizes = DiscriminatorConfig.miniature() if start.random == "miniature" else DiscriminatorConfig()
-    judge = abstract(lambda rngs: PatchDiscriminator(sizes, rngs=rngs, dtype=options["dtype"]))
+    _fill_helpers(config, networks, mesh)
+    judge = abstract(lambda rngs: PatchDiscriminator(config.discriminator, rngs=rngs, dtype=options["dtype"]))
     return Start(model, networks, judge)
 
 
+def _fill_helpers(config: TrainConfig, networks: Networks, mesh: Mesh) -> None:
+    """Fills the frozen networks that no model has."""
+    for name, source in stage_of(config).copied.items():
+        if not config.start.model:
+            raise InterLCMError(f"the stage {config.stage} goes on from a model; name its folder as start.model")
+        load_network(Path(config.start.model), source, getattr(networks, name), sharding_rule(mesh))
+    if config.losses.onet:
+        specs, onet = skeleton(networks.onet), flat_weights(load_networks()[2])
+        places = weight_shardings(specs, mesh)
+        for path, weight in flat_weights(networks.onet).items():
+            weight.set_value(jax.device_put(onet[path].get_value().astype(specs[path].dtype), places[path]))
+
+
 def abstract_networks(config: TrainConfig, model: ModelConfig) -> Networks:
-    """The five networks as shapes: frozen weights in the run's dtype, trained ones in float32."""
+    """The five networks and the stage's helpers as shapes: frozen weights in the run's dtype, trained in float32."""
+    stage = stage_of(config)
     options = {"dtype": jnp.dtype(config.dtype), "remat": REMAT[config.remat][0]}
     networks = abstract(lambda rngs: Networks(model, rngs=rngs, param_dtype=options["dtype"], **options))
-    networks.visual_encoder = abstract(lambda rngs: VisualEncoder(model.visual_encoder, rngs=rngs, **options))
-    networks.spatial_encoder = abstract(lambda rngs: ControlNet(model.spatial_encoder, rngs=rngs, **options))
+    for name in set(stage.trained) & set(NETWORKS):
+        kind, sizes = type(getattr(networks, name)), getattr(model, name)
+        setattr(networks, name, abstract(functools.partial(_build, kind, sizes, options)))
+    for name, helper in stage.helpers(config, model).items():
+        setattr(networks, name, helper)
+    if config.losses.onet:
+        dtypes = {"dtype": options["dtype"], "param_dtype": options["dtype"]}
+        networks.onet = abstract(functools.partial(_build, RefinementNetwork, RefinementConfig.output(), dtypes))
     return networks
 
 
-def initial_weights(config: TrainConfig, start: Start, mesh: Mesh) -> Weights:
-    """Fills `start`'s encoders with their first weights, and its discriminator; returns the encoders', by path.
+def _build(kind: type[nnx.Module], sizes: Any, options: dict[str, Any], rngs: nnx.Rngs) -> nnx.Module:
+    return kind(sizes, rngs=rngs, **options)
 
-    They are the model folder's, or new: then the Spatial Encoder starts as the down path of SD 1.5's UNet
-    (`start.sd15`; else of the LCM's) with output convolutions of zero, and the Visual Encoder is random.
+
+def initial_weights(config: TrainConfig, start: Start, mesh: Mesh) -> Weights:
+    """Fills `start`'s trained networks with their first weights, and its discriminator; returns the former, by path.
+
+    They are the model folder's, or random; but a new Spatial Encoder starts as the down path of SD 1.5's UNet
+    (`start.sd15`; else of the LCM's) with output convolutions of zero.
 
     Raises:
         InterLCMError: as `load_start`.
     """
-    source, networks, rule = config.start, start.networks, sharding_rule(mesh)
+    source, networks, rule, trained = config.start, start.networks, sharding_rule(mesh), stage_of(config).trained
     _fill_randomly(start.discriminator, _stream(config, _DISCRIMINATOR), mesh)
-    if source.model and not source.fresh and all(weights_file(Path(source.model), n).is_file() for n in TRAINED):
-        for name in TRAINED:
+    for name in trained:
+        if name in NETWORKS and source.model and not source.fresh and (name not in TRAINED or _has_encoders(source)):
             load_network(Path(source.model), name, getattr(networks, name), rule)
-        return split_weights(networks)[0]
-    for name in TRAINED:
-        _fill_randomly(getattr(networks, name), _stream(config, _ENCODERS), mesh)
+        else:
+            _fill_randomly(getattr(networks, name), _stream(config, _ENCODERS), mesh)
+    if "spatial_encoder" in trained and (source.fresh or not _has_encoders(source)):
+        _start_spatial_encoder(source, networks, mesh)
+    return split_weights(networks, trained)[0]
+
+
+def _has_encoders(source: StartConfig) -> bool:
+    """Whether the model that is started from has encoders."""
+    return bool(source.model) and all(weights_file(Path(source.model), name).is_file() for name in TRAINED)
+
+
+def _start_spatial_encoder(source: StartConfig, networks: Networks, mesh: Mesh) -> None:
     unet = networks.unet
     if source.sd15:
-        unet = load_published(UNet2DCondition, source.sd15, "unet", sharding=rule)
+        unet = load_published(UNet2DCondition, source.sd15, "unet", sharding=sharding_rule(mesh))
     start_from_unet(networks.spatial_encoder, unet)
-    return split_weights(networks)[0]
+
+
+def with_latent_scale(start: Start, faces: Iterable[UInt8[np.ndarray, "H W 3"]]) -> Start:
+    """The same with the scaling factor that brings these faces' latents to a deviation of 1 (Rombach et al. 2022, D.1).
+
+    Rounded to four digits, so that it is the same on any device.
+    """
+
+    @jax.jit
+    def moments(vae: AutoencoderKL, image: Array) -> Array:
+        latents = vae.encode(image.astype(jnp.float32) / 127.5 - 1)[0].astype(jnp.float32)
+        return jnp.stack([latents.mean(), (latents**2).mean()])
+
+    mean, square = np.mean([moments(start.networks.vae, face[None]) for face in faces], axis=0, dtype=np.float64)
+    factor = float(f"{(square - mean**2) ** -0.5:.4g}")
+    vae = dataclasses.replace(start.model.vae, scaling_factor=factor)
+    return dataclasses.replace(start, model=dataclasses.replace(start.model, vae=vae))
 
 
 def _published(start: StartConfig, options: dict[str, Any]) -> dict[str, nnx.Module]:
@@ -149,7 +210,8 @@ def _fill_randomly(network: nnx.Module, key: jax.Array, mesh: Mesh) -> None:
         fresh = type(network)(network.config, rngs=rngs)
         return {path: weight.get_value().astype(specs[path].dtype) for path, weight in flat_weights(fresh).items()}
 
-    weights = jax.jit(make, out_shardings=weight_shardings(specs, mesh))()
+    options = run_once_options(mesh.devices.flat[0].platform)
+    weights = jax.jit(make, out_shardings=weight_shardings(specs, mesh), compiler_options=options)()
     for path, weight in flat_weights(network).items():
         weight.set_value(weights[path])
 

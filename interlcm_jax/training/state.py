@@ -28,7 +28,7 @@ class TrainState:
 
     Attributes:
         step: steps done.
-        params: the encoders' weights, float32.
+        params: the trained weights, float32.
         ema: their moving average.
         optimizer: Adam's state for them.
         discriminator: the discriminator's weights, float32.
@@ -57,10 +57,10 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     return optax.cosine_decay_schedule(config.learning_rate, config.decay_steps, alpha)
 
 
-def split_weights(networks: Networks) -> tuple[Weights, Weights]:
-    """The networks' weights: (trained, frozen); abstract networks give shapes."""
+def split_weights(networks: Networks, names: tuple[str, ...] = TRAINED) -> tuple[Weights, Weights]:
+    """The networks' weights: (those of the networks named, the others); abstract networks give shapes."""
     flat = values(networks)
-    trained = {path: value for path, value in flat.items() if path.split(".")[0] in TRAINED}
+    trained = {path: value for path, value in flat.items() if path.split(".")[0] in names}
     return trained, {path: value for path, value in flat.items() if path not in trained}
 
 
@@ -93,8 +93,14 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(sharding, state)
 
 
-def abstract_state(networks: Networks, discriminator: PatchDiscriminator, config: OptimizerConfig, mesh: Mesh) -> Any:
+def abstract_state(
+    networks: Networks,
+    discriminator: PatchDiscriminator,
+    config: OptimizerConfig,
+    mesh: Mesh,
+    names: tuple[str, ...] = TRAINED,
+) -> Any:
     """The state's shapes on their shardings, for (abstract) networks: what a checkpoint is restored into."""
     start = functools.partial(initial_state, config=config)
-    shapes = jax.eval_shape(start, split_weights(networks)[0], *discriminator_weights(discriminator))
+    shapes = jax.eval_shape(start, split_weights(networks, names)[0], *discriminator_weights(discriminator))
     return jax.tree.map(lambda spec, place: spec.update(sharding=place), shapes, state_shardings(shapes, mesh))

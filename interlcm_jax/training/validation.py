@@ -1,4 +1,4 @@
-"""Held-out faces, restored and scored on the way: always the same ones, with the same noise."""
+"""Held-out faces, shown and scored on the way: always the same ones, with the same noise."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,17 +11,15 @@ from jaxtyping import Array, UInt8
 
 from interlcm_jax.batches import pad
 from interlcm_jax.data.sources import Source
-from interlcm_jax.imaging.color_fix import color_fix
 from interlcm_jax.metrics.image import psnr, ssim
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.lpips import lpips
 from interlcm_jax.models.weights import with_values
-from interlcm_jax.restoration import Networks, draw_noise, restore
+from interlcm_jax.restoration import Networks
 from interlcm_jax.training.sharding import put_batch
+from interlcm_jax.training.stage import Stage
 from interlcm_jax.training.state import Weights
-
-SEED = 0  # of the noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,20 +40,22 @@ class Validated:
 
 
 class Validation:
-    """Restores and scores held-out faces as a user would have them: averaged weights, colour fix, 8 bit.
+    """A stage's pictures of held-out faces and their scores: averaged weights, 8 bit, as a user would have them.
 
     Args:
+        stage: whose pictures; restored faces, at the last one.
         source: LQ and HQ pairs.
         count: faces that are scored, from the first; all where there are fewer.
         shown: faces that are shown, from the first.
         model: sizes, schedule, number of calls and task.
-        networks: the five networks, which may be abstract.
+        networks: the networks, which may be abstract.
         perceptual: LPIPS' weights; None: no LPIPS.
         mesh: the run's.
     """
 
     def __init__(
         self,
+        stage: Stage,
         source: Source,
         count: int,
         shown: int,
@@ -70,9 +70,8 @@ class Validation:
 
         def run(weights: Weights, perceptual: LPIPSParams | None, batch: Mapping[str, Array]) -> dict[str, Array]:
             lq, hq = (batch[name].astype(jnp.float32) / 127.5 - 1 for name in ("lq", "hq"))
-            noise = draw_noise(jnp.uint32(SEED), model.num_network_calls, model.latent_shape(lq.shape))
-            restored = restore(with_values(networks, weights), model, lq, noise)
-            pixels = jnp.round((jnp.clip(color_fix(restored, lq, model.color_fix), -1, 1) + 1) * 127.5)
+            shown = stage.show(with_values(networks, weights), model, lq, hq)
+            pixels = jnp.round((jnp.clip(shown, -1, 1) + 1) * 127.5)
             scores = {
                 "psnr": psnr(pixels.astype(jnp.uint8), batch["hq"]),
                 "ssim": ssim(pixels.astype(jnp.uint8), batch["hq"]),
@@ -85,7 +84,7 @@ class Validation:
         self._run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def __call__(self, ema: Weights, frozen: Weights) -> Validated:
-        """Restores the faces with these weights."""
+        """The pictures with these weights, and their scores."""
         size, scores, shown = self.mesh.size, [], []
         for first in range(0, self.count, size):
             records = [self.source[i] for i in range(first, min(first + size, self.count))]

@@ -19,6 +19,7 @@ from interlcm_jax.models.weights import values, with_values
 from interlcm_jax.restoration import Networks, restore
 from interlcm_jax.safetensors_file import from_array
 from interlcm_jax.training import step as training_step
+from interlcm_jax.training.stages import restoration
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
 from tests.parity.bridge import abstract, load, nhwc
 from tests.parity.test_lpips import converted
@@ -87,7 +88,7 @@ def sides(twin) -> list[tuple[Side, Side]]:
     perceptual = converted(twin.lpips.state_dict())
     params, frozen = split_weights(networks)
     state = initial_state(params, *discriminator_weights(judge), CONFIG.optimizer)
-    whole = functools.partial(training_step.gradients, CONFIG, MODEL, networks, judge)
+    whole = functools.partial(restoration.gradients, CONFIG, MODEL, networks, judge)
     step, gradients = jax.jit(training_step.make_step(CONFIG, MODEL, networks, judge)), jax.jit(whole)
     generate = jax.jit(
         lambda weights, images: restore(
@@ -98,7 +99,7 @@ def sides(twin) -> list[tuple[Side, Side]]:
     for number in range(STEPS):
         pictures = {n: torch.randint(0, 256, (BATCH, 3, 64, 64), generator=generator) for n in ("lq", "hq")}
         batch = {name: nhwc(x.to(torch.uint8)) for name, x in pictures.items()}
-        noise = training_step.training_noise(CONFIG.seed, state.step, MODEL, (BATCH, 64, 64, 3))
+        noise = restoration.draw(CONFIG, MODEL, state.step, (BATCH, 64, 64, 3))["noise"]
         images = {name: x.astype(jnp.float32) / 127.5 - 1 for name, x in batch.items()} | {"noise": noise}
         (grads, _), _, _ = gradients(state, frozen, perceptual, jnp.ones(()), state.statistics, images)
         restored = generate({**frozen, **state.params}, images)

@@ -15,6 +15,7 @@ from interlcm_jax.models.weights import abstract
 from interlcm_jax.training import sharding
 from interlcm_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import make_mesh, put_batch, weight_spec
+from interlcm_jax.training.stages import restoration
 from interlcm_jax.training.start import abstract_networks
 from interlcm_jax.training.state import (
     abstract_state,
@@ -23,7 +24,7 @@ from interlcm_jax.training.state import (
     split_weights,
     state_shardings,
 )
-from interlcm_jax.training.step import make_step, training_noise
+from interlcm_jax.training.step import make_step
 from tests.miniature import miniature_model
 from tests.models.random_weights import fill_randomly
 
@@ -31,6 +32,7 @@ MODEL = ModelConfig.miniature()
 BATCH = 8
 CONFIG = TrainConfig(
     start=StartConfig(random="miniature"),
+    discriminator=DiscriminatorConfig.miniature(),
     losses=LossConfig(adversarial_from=0, lpips=0.0),
     optimizer=OptimizerConfig(learning_rate=1e-3, final_learning_rate=1e-4, decay_steps=10),
     dtype="float32",
@@ -137,6 +139,15 @@ def test_the_discriminator_waits_for_its_step(steps, judge):
     assert [int(count) for count in jax.tree.leaves(state.optimizer) if count.ndim == 0] == [2]
 
 
+def test_a_discriminator_of_weight_0_is_not_computed(steps, judge):
+    losses = dataclasses.replace(CONFIG.losses, adversarial=0.0)
+    state, told = steps(dataclasses.replace(CONFIG, losses=losses))
+    assert not {name for name in told[0] if name.startswith("logits")}
+    assert told[0]["loss"] == pytest.approx(told[0]["loss/l1"])
+    for path, weight in discriminator_weights(judge)[0].items():
+        np.testing.assert_array_equal(state.discriminator[path], weight)
+
+
 def test_the_average_starts_at_the_weights(judge):
     params, _ = split_weights(miniature_model().networks)
     state = initial_state(params, *discriminator_weights(judge), CONFIG.optimizer)
@@ -161,9 +172,13 @@ def test_master_weights_are_float32_and_frozen_ones_in_the_compute_dtype():
 
 
 def test_noise_is_of_the_seed_and_the_step_and_differs_by_image():
-    draws = [training_noise(seed, jnp.int32(step), MODEL, (3, 64, 64, 3)) for seed, step in ((0, 0), (0, 1), (1, 0))]
+    def training_noise(seed: int, step: int) -> np.ndarray:
+        config = dataclasses.replace(CONFIG, seed=seed)
+        return restoration.draw(config, MODEL, jnp.int32(step), (3, 64, 64, 3))["noise"]
+
+    draws = [training_noise(seed, step) for seed, step in ((0, 0), (0, 1), (1, 0))]
     assert draws[0].shape == (3, MODEL.num_network_calls, 8, 8, 4)
-    assert (draws[0] == training_noise(0, jnp.int32(0), MODEL, (3, 64, 64, 3))).all()
+    assert (draws[0] == training_noise(0, 0)).all()
     images = np.concatenate([np.asarray(draw) for draw in draws])
     assert len(np.unique(images[:, 0, 0, 0, 0])) == len(images)
 

@@ -1,0 +1,18 @@
+"""The stages of training, in the order in which a model is made from nothing; the last is InterLCM's own training."""
+
+from interlcm_jax.training.config import TrainConfig
+from interlcm_jax.training.stage import Stage
+from interlcm_jax.training.stages import autoencoder, distillation, prior, restoration, token_tower
+
+_STAGES = {
+    "autoencoder": autoencoder.STAGE,
+    "token_tower": token_tower.STAGE,
+    "prior": prior.STAGE,
+    "distillation": distillation.STAGE,
+    "restoration": restoration.STAGE,
+}
+
+
+def stage_of(config: TrainConfig) -> Stage:
+    """The stage that a run trains."""
+    return _STAGES[config.stage]

@@ -1,0 +1,133 @@
+"""Distils the prior into a latent consistency model with guidance embedding (Luo et al. 2023, arXiv 2310.04378).
+
+The student, at a timestep of the grid, is to give what its own moving average gives one step of the grid earlier on the
+same path, which the prior's guided DDIM step leads along (algorithm 1; skipped steps, section 4.3).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from interlcm_jax import losses
+from interlcm_jax.diffusion.ddim import ddim_step
+from interlcm_jax.diffusion.sampler import sample
+from interlcm_jax.diffusion.schedule import consistency_coefficients, lcm_steps
+from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.models.discriminator import PatchDiscriminator
+from interlcm_jax.models.embeddings import guidance_embedding
+from interlcm_jax.models.lpips import Params as LPIPSParams
+from interlcm_jax.models.unet import UNet2DCondition
+from interlcm_jax.models.weights import abstract
+from interlcm_jax.restoration import Networks, draw_noise
+from interlcm_jax.training.config import TrainConfig
+from interlcm_jax.training.gradients import loss_gradients, whole
+from interlcm_jax.training.stage import DIFFUSION, GUIDANCE, Gradients, Images, Metrics, Stage, stream
+from interlcm_jax.training.stages.prior import encoded, noise_levels, tokens
+from interlcm_jax.training.state import TrainState, Weights
+
+SHOWN_STEPS = 4  # of the faces shown
+SEED = 0  # of their noise
+
+
+def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int, ...]) -> dict[str, Array]:
+    """Of each image its place on the grid (B,), its noise (B, h, w, L), and its guidance weight w (B,)."""
+    place, noise = jax.random.split(stream(config, DIFFUSION, step))
+    low, high = config.distillation.guidance
+    grid = model.schedule.original_inference_steps
+    return {
+        "place": jax.random.randint(place, (shape[0],), 0, grid),
+        "noise": jax.random.normal(noise, (shape[0], *model.latent_shape(shape)), jnp.float32),
+        "guidance": jax.random.uniform(stream(config, GUIDANCE, step), (shape[0],), jnp.float32, low, high),
+    }
+
+
+def gradients(
+    config: TrainConfig,
+    model: ModelConfig,
+    networks: Networks,
+    discriminator: PatchDiscriminator,
+    state: TrainState,
+    frozen: Weights,
+    perceptual: LPIPSParams | None,
+    adversarial: Float[Array, ""],
+    statistics: Weights,
+    images: Images,
+) -> Gradients:
+    """Pseudo-Huber distance of student and target."""
+    latents, context = encoded(networks, frozen, state.params, model, images["hq"])
+    every = model.schedule.num_train_timesteps // model.schedule.original_inference_steps
+    timestep = (images["place"] + 1) * every - 1
+    earlier = jnp.maximum(timestep - every, 0)
+    signal, sigma = noise_levels(model, timestep)
+    noisy = signal * latents + sigma * images["noise"]
+    guidance = images["guidance"]
+    teacher = whole(networks, frozen, state.params).teacher
+    led = led_along(teacher, noisy, timestep, context, guidance, (signal, sigma), noise_levels(model, earlier))
+    average = whole(networks, frozen, state.ema).unet
+    target = jax.lax.stop_gradient(consistency(average, model, led, earlier, context, guidance))
+
+    def loss(params: Weights) -> tuple[Array, Metrics]:
+        student = whole(networks, frozen, params).unet
+        found = consistency(student, model, noisy, timestep, context, guidance)
+        metrics = {"loss/squared": ((found - target) ** 2).mean()}
+        return losses.pseudo_huber(found, target, config.distillation.huber), metrics
+
+    return loss_gradients(loss, state, statistics)
+
+
+def led_along(
+    teacher: UNet2DCondition,
+    noisy: Float[Array, "B h w L"],
+    timestep: Array,
+    context: Float[Array, "B T D"],
+    guidance: Float[Array, "B"],
+    level: tuple[Array, Array],
+    to: tuple[Array, Array],
+) -> Float[Array, "B h w L"]:
+    """One DDIM step of the teacher with guidance (1 + w) eps(context) - w eps(none), both in one pass."""
+    time = jnp.tile(timestep.astype(jnp.float32), 2)
+    both = teacher(jnp.tile(noisy, (2, 1, 1, 1)), time, jnp.concatenate([context, jnp.zeros_like(context)]))
+    conditional, unconditional = jnp.split(both, 2)
+    weight = guidance[:, None, None, None]
+    return ddim_step(noisy, (1 + weight) * conditional - weight * unconditional, *level, to)
+
+
+def consistency(
+    unet: UNet2DCondition,
+    model: ModelConfig,
+    noisy: Float[Array, "B h w L"],
+    timestep: Array,
+    context: Float[Array, "B T D"],
+    guidance: Float[Array, "B"],
+) -> Float[Array, "B h w L"]:
+    """The consistency function: clean latents at once (equation 9), at each image's own timestep."""
+    signal, sigma = noise_levels(model, timestep)
+    cond = guidance_embedding(guidance, model.unet.time_cond_proj_dim)
+    eps = unet(noisy, timestep.astype(jnp.float32), context, cond)
+    c_skip, c_out = consistency_coefficients(model.schedule, timestep.astype(jnp.float32))
+    predicted = (noisy - sigma * eps) / signal
+    return c_out[:, None, None, None] * predicted + c_skip[:, None, None, None] * noisy
+
+
+def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
+    """New faces, from noise and the high-quality faces' tokens, in four steps."""
+    steps = lcm_steps(model.schedule, model.schedule.timesteps(SHOWN_STEPS))
+    noise = draw_noise(jnp.uint32(SEED), SHOWN_STEPS, model.latent_shape(hq.shape))
+    unet = networks.unet
+    key_values = unet.key_values(tokens(networks, model, hq))
+    cond = guidance_embedding(jnp.full((SHOWN_STEPS,), model.guidance_scale - 1.0), model.unet.time_cond_proj_dim)
+    temb = unet.embed_time(steps.timesteps, cond)[:, None]
+    # At the first timestep next to nothing is left of what is re-noised.
+    start = jnp.zeros((len(hq), *noise.shape[2:]))
+    clean = sample(lambda noisy, temb: unet.denoise(noisy, temb, key_values), start, noise, steps, temb)
+    return networks.vae.decode(clean / model.vae.scaling_factor).astype(jnp.float32)
+
+
+def helpers(config: TrainConfig, model: ModelConfig) -> dict[str, nnx.Module]:
+    """The teacher: the prior as it was."""
+    dtype = jnp.dtype(config.dtype)
+    return {"teacher": abstract(lambda rngs: UNet2DCondition(model.unet, rngs=rngs, dtype=dtype, param_dtype=dtype))}
+
+
+STAGE = Stage(("unet",), draw, gradients, show, helpers, {"teacher": "unet"})

@@ -1,0 +1,92 @@
+"""The diffusion prior, from nothing: a UNet that denoises latents, given the face's tokens (Ho et al. 2020)."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from interlcm_jax.diffusion.ddim import ddim_steps, denoise
+from interlcm_jax.imaging.clip_preprocess import clip_preprocess
+from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.models.discriminator import PatchDiscriminator
+from interlcm_jax.models.lpips import Params as LPIPSParams
+from interlcm_jax.restoration import Networks, draw_noise
+from interlcm_jax.training.config import TrainConfig
+from interlcm_jax.training.gradients import loss_gradients, whole
+from interlcm_jax.training.stage import DIFFUSION, DROPOUT, Gradients, Images, Metrics, Stage, stream
+from interlcm_jax.training.state import TrainState, Weights
+
+SHOWN_STEPS = 20  # of the faces shown
+SEED = 0  # of their noise
+
+
+def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int, ...]) -> dict[str, Array]:
+    """Of each image its timestep (B,), its noise (B, h, w, L), and whether it keeps its condition (B,)."""
+    time, noise = jax.random.split(stream(config, DIFFUSION, step))
+    kept = jax.random.bernoulli(stream(config, DROPOUT, step), 1 - config.prior.condition_dropout, (shape[0],))
+    return {
+        "timestep": jax.random.randint(time, (shape[0],), 0, model.schedule.num_train_timesteps),
+        "noise": jax.random.normal(noise, (shape[0], *model.latent_shape(shape)), jnp.float32),
+        "kept": kept,
+    }
+
+
+def gradients(
+    config: TrainConfig,
+    model: ModelConfig,
+    networks: Networks,
+    discriminator: PatchDiscriminator,
+    state: TrainState,
+    frozen: Weights,
+    perceptual: LPIPSParams | None,
+    adversarial: Float[Array, ""],
+    statistics: Weights,
+    images: Images,
+) -> Gradients:
+    """Mean squared error of the predicted noise."""
+    latents, context = encoded(networks, frozen, state.params, model, images["hq"])
+    context = jnp.where(images["kept"][:, None, None], context, 0)
+    signal, sigma = noise_levels(model, images["timestep"])
+    noisy = signal * latents + sigma * images["noise"]
+
+    def loss(params: Weights) -> tuple[Array, Metrics]:
+        unet = whole(networks, frozen, params).unet
+        eps = unet(noisy, images["timestep"].astype(jnp.float32), context)
+        return ((eps - images["noise"]) ** 2).mean(), {}
+
+    return loss_gradients(loss, state, statistics)
+
+
+def encoded(
+    networks: Networks, frozen: Weights, params: Weights, model: ModelConfig, hq: Float[Array, "B H W 3"]
+) -> tuple[Float[Array, "B h w L"], Float[Array, "B T D"]]:
+    """Scaled latents and tokens of faces, from the frozen autoencoder and token tower."""
+    networks = whole(networks, frozen, params)
+    latents = networks.vae.encode(hq)[0].astype(jnp.float32) * model.vae.scaling_factor
+    return latents, tokens(networks, model, hq)
+
+
+def tokens(networks: Networks, model: ModelConfig, images: Float[Array, "B H W 3"]) -> Float[Array, "B T D"]:
+    """The token tower's tokens of images, which are the prior's condition; zeros stand for none."""
+    return networks.clip_vision(clip_preprocess(images, model.clip_vision.image_size)).astype(jnp.float32)
+
+
+def noise_levels(model: ModelConfig, timesteps: Array) -> tuple[Float[Array, "B 1 1 1"], Float[Array, "B 1 1 1"]]:
+    """Factors of the clean latents and of the noise at each image's timestep."""
+    alphas = jnp.asarray(model.schedule.alphas_cumprod())[timesteps][:, None, None, None]
+    return jnp.sqrt(alphas), jnp.sqrt(1 - alphas)
+
+
+def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
+    """New faces, from noise and the high-quality faces' tokens, by DDIM (Song et al. 2021)."""
+    noise = draw_noise(jnp.uint32(SEED), 1, model.latent_shape(hq.shape))[0]
+    noise = jnp.broadcast_to(noise, (len(hq), *noise.shape[1:]))
+    key_values = networks.unet.key_values(tokens(networks, model, hq))
+
+    def eps(noisy: Array, timestep: Array) -> Array:
+        return networks.unet.denoise(noisy, networks.unet.embed_time(timestep[None]), key_values)
+
+    clean = denoise(eps, noise, ddim_steps(model.schedule, SHOWN_STEPS))
+    return networks.vae.decode(clean / model.vae.scaling_factor).astype(jnp.float32)
+
+
+STAGE = Stage(("unet",), draw, gradients, show)
