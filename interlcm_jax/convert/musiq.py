@@ -66,7 +66,7 @@ _UNGROUPED = {
     r"(query|key|value)/kernel": (3, lambda width, heads, head: (width, heads * head)),
     r"(query|key|value)/bias": (2, lambda heads, head: (heads * head,)),
     r"out/kernel": (3, lambda heads, head, width: (heads * head, width)),
-    r"gn_\w+/(scale|bias)": (4, lambda *shape: shape[-1:]),
+    r"gn\w+/(scale|bias)": (4, lambda *shape: shape[-1:]),
     r"scale_embedding": (3, lambda _, scales, width: (scales, width)),
 }
 
