@@ -155,7 +155,9 @@ def _check(path: Path, mean: np.ndarray, covariance: np.ndarray) -> None:
 
 def _arrays(path: Path) -> Mapping[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        # NumPy leaves a damaged file open that it has opened itself.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    # An array by itself (.npy) is no context: TypeError.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise InterLCMError(f"{path}: not a whole .npz file of arrays ({error})") from error

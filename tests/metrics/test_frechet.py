@@ -66,12 +66,11 @@ def test_distance_of_few_samples(n, m):
     x = features(n, 128, 1)
     first, second = Statistics.of(x), Statistics.of(features(m, 128, 2))
     distance = frechet_distance(first, second)
-    # Where the other set fills all dimensions, nothing of it but what lies in the span of x enters the root.
     if m > 128:
-        root = first.covariance, second.covariance
+        # The second set fills all dimensions, so in an orthonormal basis of the first's the product has full rank.
         basis = np.linalg.qr((x - x.mean(0, dtype=np.float64)).T)[0][:, : n - 1]
-        product = np.linalg.multi_dot([basis.T, root[0], basis, basis.T, root[1], basis])
-        expected = with_root(first, second, np.trace(sqrtm(product)).real)
+        within = (basis.T @ s.covariance @ basis for s in (first, second))
+        expected = with_root(first, second, np.trace(sqrtm(next(within) @ next(within))).real)
         assert distance == pytest.approx(expected, rel=1e-10)
     assert distance == pytest.approx(by_scipy(first, second), rel=1e-6)
     ridge = 1e-6 * np.eye(128)
@@ -153,7 +152,7 @@ def write(path, **arrays):
 
 
 GOOD = {"mu": np.zeros(3), "sigma": np.eye(3)}
-LOPSIDED = np.eye(3) + [[0, 0.1, 0], [0, 0, 0], [0, 0, 0]]
+LOPSIDED = np.array([[1, 0.1, 0], [0, 1, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize(

@@ -34,5 +34,4 @@ def test_an_image_is_itself():
             variable.set_value(jnp.abs(variable.get_value()) + 0.5)
     faces = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
     degrees = np.asarray(deg(network, np.stack([faces[0], faces[1]]), np.stack([faces[0], faces[0]])))
-    assert degrees[0] == 0
-    assert degrees[1] > 0
+    assert degrees[0] < 1e-4 < 0.1 < degrees[1]
