@@ -93,6 +93,24 @@ def unwrap(state: Any, origin: str | Path) -> dict[str, Any]:
     return {key.removeprefix("module.") if parallel else key: value for key, value in state.items()}
 
 
+def read_plain(path: str | Path) -> dict[str, Any]:
+    """Reads a pickled dict of tensors, NumPy arrays, numbers and strings; tensors become arrays.
+
+    Raises:
+        WeightsError: there is no such file, it isn't whole, isn't a dict, or its pickle would run code.
+        InterLCMError: PyTorch isn't installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(path, ["no such file"])
+    torch = import_torch(path)
+    with torch.serialization.safe_globals(_numpy_globals()):
+        values = _load_pickle(path)
+    if not isinstance(values, Mapping):
+        raise WeightsError(path, [f"a {type(values).__name__} instead of a dict"])
+    return {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in values.items()}
+
+
 @contextlib.contextmanager
 def checked(tensors: Mapping[str, LazyTensor], origin: str | Path) -> Iterator[dict[str, LazyTensor]]:
     """Yields the same tensors, and at the end of the block refuses those that were read with NaN or infinity in them.
@@ -209,6 +227,14 @@ def _load_pickle(path: Path) -> Any:
         raise WeightsError(path, [reason], "Ask for the weights as safetensors, or as a plain state dict.") from error
     except Exception as error:  # a damaged file makes PyTorch raise nearly anything
         raise WeightsError(path, [f"not a whole PyTorch file ({error})"], again) from error
+
+
+def _numpy_globals() -> list[Any]:
+    """What pickles of plain arrays name, by NumPy 1 and by NumPy 2. None of it runs anything else."""
+    reconstruct = np.zeros(0).__reduce__()[0]
+    names = [f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")]
+    types = [type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int32, np.int64)]
+    return [np.ndarray, np.dtype, *types, *((reconstruct, name) for name in names)]
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -20,10 +20,20 @@ def bicubic_resize(x: Float[Array, "B H W C"], size: tuple[int, int]) -> Float[A
         size: height and width of the result.
     """
     height, width = size
-    out = x.astype(jnp.float32)
-    out = jnp.einsum("bhwc,xw->bhxc", out, cubic_weights(x.shape[2], width), precision=lax.Precision.HIGHEST)
-    out = jnp.einsum("bhwc,yh->bywc", out, cubic_weights(x.shape[1], height), precision=lax.Precision.HIGHEST)
-    return out.astype(x.dtype)
+    return _resize(x, cubic_weights(x.shape[1], height), cubic_weights(x.shape[2], width))
+
+
+def bilinear_resize(x: Float[Array, "B H W C"], size: tuple[int, int]) -> Float[Array, "B h w C"]:
+    """Bilinear resize with half-pixel centres, replicated borders and no antialiasing.
+
+    Equals `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`. Computed in float32.
+
+    Args:
+        x: images in any range.
+        size: height and width of the result.
+    """
+    height, width = size
+    return _resize(x, linear_weights(x.shape[1], height), linear_weights(x.shape[2], width))
 
 
 def cubic_weights(length: int, size: int) -> Float[np.ndarray, "size length"]:
@@ -32,8 +42,7 @@ def cubic_weights(length: int, size: int) -> Float[np.ndarray, "size length"]:
     A position near 500 leaves float32 only 15 bits for its fraction, so the weights follow PyTorch's rounding step by
     step: a multiplication and the addition after it are one rounding.
     """
-    step = np.float32(length) / np.float32(size)
-    position = _fused(step, np.arange(size) + 0.5, -0.5)
+    position = _positions(length, size)
     first = np.floor(position)
     after = position - first
     before = np.float32(1) - after
@@ -49,6 +58,30 @@ def cubic_weights(length: int, size: int) -> Float[np.ndarray, "size length"]:
         index = np.clip(first.astype(int) + offset, 0, length - 1)
         np.add.at(weights, (np.arange(size), index), tap)
     return weights
+
+
+def linear_weights(length: int, size: int) -> Float[np.ndarray, "size length"]:
+    """The same for the two taps of bilinear resizing."""
+    position = np.maximum(_positions(length, size), 0)
+    first = np.minimum(position.astype(int), length - 1)
+    after = position - first.astype(np.float32)
+    weights = np.zeros((size, length), np.float32)
+    np.add.at(weights, (np.arange(size), first), np.float32(1) - after)
+    np.add.at(weights, (np.arange(size), np.minimum(first + 1, length - 1)), after)
+    return weights
+
+
+def _resize(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
+    """Applies the matrices of the two axes, the width's first."""
+    out = jnp.einsum("bhwc,xw->bhxc", x.astype(jnp.float32), columns, precision=lax.Precision.HIGHEST)
+    out = jnp.einsum("bhwc,yh->bywc", out, rows, precision=lax.Precision.HIGHEST)
+    return out.astype(x.dtype)
+
+
+def _positions(length: int, size: int) -> np.ndarray:
+    """Where the centres of the output's elements lie in the input, in elements counted from the centre of its first."""
+    step = np.float32(length) / np.float32(size)
+    return _fused(step, np.arange(size) + 0.5, -0.5)
 
 
 def _cubic_near(x: np.ndarray) -> np.ndarray:

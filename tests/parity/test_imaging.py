@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from interlcm_jax.imaging.clip_preprocess import clip_preprocess
 from interlcm_jax.imaging.color_fix import color_fix
-from interlcm_jax.imaging.resize import bicubic_resize
+from interlcm_jax.imaging.resize import bicubic_resize, bilinear_resize
 from tests.parity import bridge
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
@@ -36,6 +36,17 @@ def test_bicubic_resize_of_the_release():
     expected = F.interpolate(x, size=(224, 224), mode="bicubic", align_corners=False)
     resize = jax.jit(bicubic_resize, static_argnums=1)
     bridge.assert_close(resize(bridge.nhwc(x), (224, 224)), expected, bridge.CLOSED_FORM)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((512, 512), (299, 299)), ((512, 512), (128, 128)), ((37, 53), (224, 320)), ((9, 7), (9, 31)), ((1, 3), (5, 7))],
+)
+def test_bilinear_resize(shape, size):
+    x = images(2, *shape)
+    expected = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    resize = jax.jit(bilinear_resize, static_argnums=1)
+    bridge.assert_close(resize(bridge.nhwc(x), size), expected, bridge.CLOSED_FORM)
 
 
 def test_bicubic_resize_is_differentiable_as_pytorch_is():
