@@ -88,6 +88,26 @@ def ssim(restored: Images, hq: Images, channel: Channel = "rgb", *, clip: bool =
     return 1 - _mean(luminance_gap + structure_gap - luminance_gap * structure_gap)
 
 
+def match_colours(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+    """Each channel of each restored image shifted and scaled to its original's mean and deviation; not clipped.
+
+    VQFR's scripts do this before PSNR and SSIM (`correct_mean_var`). A channel of one level is only shifted.
+
+    Args:
+        restored: floats in [-1, 1].
+        hq: the originals, of the same shape.
+    """
+
+    def mean(x: Float[Array, "B H W 3"]) -> Float[Array, "B 1 1 3"]:
+        # Rows first: a sum of all pixels one by one would lose digits.
+        return x.mean(axis=2, keepdims=True).mean(axis=1, keepdims=True)
+
+    centred, centred_hq = restored - mean(restored), hq - mean(hq)
+    variance = mean(centred**2)
+    gain = jnp.where(variance > 0, jnp.sqrt(mean(centred_hq**2) / jnp.where(variance > 0, variance, 1)), 1)
+    return centred * gain + mean(hq)
+
+
 def _difference(restored: Images, hq: Images, channel: Channel) -> Float[Array, "B H W C"]:
     """restored - hq, in the images' own units."""
     kinds = [jnp.issubdtype(x.dtype, jnp.floating) for x in (restored, hq)]
