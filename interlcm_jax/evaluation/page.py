@@ -130,7 +130,7 @@ def _problems(report: Report) -> str:
 
 def _histograms(report: Report) -> str:
     figures = []
-    rows = report.scores.rows
+    rows = [row for row in report.scores.rows if any(score.images for score in row.scores.values())]
     for metric in report.metrics:
         values = {row.subject.name: list(row.scores[metric.name].images.values()) for row in rows}
         if drawing := histogram(metric.title, values):

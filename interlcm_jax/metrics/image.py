@@ -104,7 +104,9 @@ def match_colours(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]
 
     centred, centred_hq = restored - mean(restored), hq - mean(hq)
     variance = mean(centred**2)
-    gain = jnp.where(variance > 0, jnp.sqrt(mean(centred_hq**2) / jnp.where(variance > 0, variance, 1)), 1)
+    # Less than one pixel of a million that is one level off: the channel is of one level, but for rounding.
+    flat = variance < 1e-11
+    gain = jnp.where(flat, 1, jnp.sqrt(mean(centred_hq**2) / jnp.where(flat, 1, variance)))
     return centred * gain + mean(hq)
 
 
