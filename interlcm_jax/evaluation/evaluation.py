@@ -105,8 +105,12 @@ def evaluate(
             pairs, problems = _beside(subject, hq, wanted, tried)
         with_reference = hq is not None and subject.role != "hq"
         own = {one: parts for one, parts in prepared.items() if with_reference or "hq" not in one.of}
-        tick = progress(subject.name, len(pairs))
-        measured = measure(pairs, own, batch_size=batch_size, workers=workers, progress=tick)
+        if subject.role == "hq" and not own:
+            # They were read as references already.
+            measured = Measured({}, [pair.name for pair in pairs])
+        else:
+            tick = progress(subject.name, len(pairs))
+            measured = measure(pairs, own, batch_size=batch_size, workers=workers, progress=tick)
         done[subject.name] = measured, [*subject.problems, *problems]
         if subject.role == "method":
             names = set(measured.names)

@@ -1,11 +1,10 @@
 """Scores don't depend on how images are batched, and nothing that can't be scored is passed over."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
@@ -21,21 +20,25 @@ from tests.evaluation.pictures import picture, save, spoilt, write_set
 THREE = [METRICS[name] for name in ("psnr", "ssim", "lpips")]
 
 
-def features(weights, restored, hq):
-    """A network's distance, as LPIPS is one, in small."""
-    kernels, scale = weights
-    layers = [x.astype(jnp.float32) / 127.5 - 1 for x in (restored, hq)]
-    for kernel in kernels:
-        convolve = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        layers = [jax.nn.relu(convolve(x, kernel, (2, 2), "SAME")) for x in layers]
-    return scale * ((layers[0] - layers[1]) ** 2).mean(axis=(1, 2, 3))
+class Features(nnx.Module):
+    """A network whose features' distance is a metric, as LPIPS is one, in small."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.first = nnx.Conv(3, 24, (5, 5), strides=2, rngs=rngs)
+        self.second = nnx.Conv(24, 48, (3, 3), strides=2, rngs=rngs)
+
+    def __call__(self, images):
+        return nnx.relu(self.second(nnx.relu(self.first(images.astype(jnp.float32) / 127.5 - 1))))
+
+
+@jax.jit
+def distance(network, restored, hq):
+    return ((network(restored) - network(hq)) ** 2).mean(axis=(1, 2, 3))
 
 
 def network() -> Metric:
-    rng = np.random.default_rng(0)
-    shapes = ((5, 5, 3, 24), (3, 3, 24, 48))
-    weights = [rng.normal(size=shape).astype(np.float32) / shape[2] ** 0.5 for shape in shapes], np.float32(0.1)
-    measure = measures.Measure(measures.PAIR, lambda _: measures.Prepared(weights, features), least=16)
+    prepared = measures.Prepared(Features(nnx.Rngs(0)), distance)
+    measure = measures.Measure(measures.PAIR, lambda _: prepared, least=16)
     return Metric("network", "Network", "lower", "", "", (measure,), lambda rows: rows)
 
 
