@@ -87,14 +87,14 @@ def restore(
     progress: Callable[[], object] = lambda: None,
     **options: Any,
 ) -> dict[str, str]:
-    """Restores the images that aren't there yet; one that can't be read or restored costs that image only.
+    """Restores images into the folder of an evaluation; one that can't be read or restored costs that image only.
 
     Args:
         model: the model.
-        files: aligned low-quality faces by name, all of them.
+        files: aligned low-quality faces by name: those that aren't restored yet.
         out: the folder of the evaluation.
         workers: threads that read and write.
-        progress: called after every image that is restored or failed.
+        progress: called after every image.
         **options: `batch_size`, `seed` and the others of `InterLCM.restore_all`.
 
     Returns:
@@ -104,7 +104,7 @@ def restore(
         InterLCMError: the device has too little memory, or the folder takes no more files.
     """
     failures: dict[str, str] = {}
-    jobs = [_Job(name, files[name], target) for name, target in targets(files, out).items() if not target.exists()]
+    jobs = [_Job(name, files[name], target) for name, target in targets(files, out).items()]
 
     def opening(job: _Job) -> OpenPhoto:
         return open_photo(job.source, model.config, TREATMENT, None)
