@@ -67,7 +67,7 @@ def overlapped(
             done(job, _outcome(future))
 
     def faces() -> Iterator[Face]:
-        for job, future in _ahead(pool, opening, jobs, 2 * workers):
+        for job, future in ahead(pool, opening, jobs, 2 * workers):
             opened = _outcome(future)
             if isinstance(opened, Exception):
                 done(job, opened)
@@ -91,7 +91,7 @@ def overlapped(
         pool.shutdown(cancel_futures=True)
 
 
-def _ahead(
+def ahead(
     pool: ThreadPoolExecutor, work: Callable[[Job], Any], jobs: Iterable[Job], depth: int
 ) -> Iterator[tuple[Job, Future[Any]]]:
     """Jobs in order with their work under way, `depth` of them ahead of the one that is handed out."""

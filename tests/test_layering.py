@@ -50,6 +50,18 @@ ALLOWED = {
     "losses": {"models"},
     "metrics": {"models", "imaging", "convert", "faces"},
     "data": {"imaging"},
+    "evaluation": {
+        "models",
+        "imaging",
+        "faces",
+        "convert",
+        "metrics",
+        "overlap",
+        "batches",
+        "model_folder",
+        "pipeline",
+        "photos",
+    },
     "training": {
         "models",
         "diffusion",

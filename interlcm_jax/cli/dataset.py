@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError
 
-DEGRADATIONS = ("release", "harsh", "grey", "strokes")
+DEGRADATIONS = ("release", "harsh", "grey", "strokes", "difface")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,7 +23,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     part.add_argument("--only-last", type=int, metavar="N", help="take these alone")
     add("--frozen", action="store_true", help="write pairs of low and high quality, to test with")
     add("--degradation", choices=DEGRADATIONS, default="release", help="of the frozen faces (default: release)")
-    add("--seed", type=int, default=0, help="of their degradation (default: 0)")
+    add("--seed", type=int, help="of their degradation (default: 0; 10000 for difface, as its release has it)")
     parser.set_defaults(run=run)
 
 
@@ -58,9 +58,12 @@ def _build(arguments: argparse.Namespace, files: list[Path], bar: tqdm) -> int:
 def _freeze(arguments: argparse.Namespace, files: list[Path], bar: tqdm) -> int:
     from interlcm_jax.data.degradation import DegradationConfig
     from interlcm_jax.data.frozen import freeze
+    from interlcm_jax.data.grid import SEED, GridConfig
 
-    config = DegradationConfig.named(arguments.degradation)
-    freeze(arguments.folder, files, arguments.out, arguments.size, config, arguments.seed, bar.update)
+    grid = arguments.degradation == "difface"
+    config = GridConfig() if grid else DegradationConfig.named(arguments.degradation)
+    seed = arguments.seed if arguments.seed is not None else SEED if grid else 0
+    freeze(arguments.folder, files, arguments.out, arguments.size, config, seed, bar.update)
     bar.close()
     print(f"{arguments.out}: {len(files)} pairs of {arguments.size} pixels, lq/ and hq/")
     return 0

@@ -3,11 +3,12 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from interlcm_jax.atomic import whole_folder
-from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
+from interlcm_jax.data.degradation import DegradationConfig, Draws, degrade, draw
+from interlcm_jax.data.grid import GridConfig
 from interlcm_jax.data.images import check_header, read_face
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import HQ, LQ
@@ -23,7 +24,7 @@ def freeze(
     files: Sequence[Path],
     out: Path,
     size: int,
-    config: DegradationConfig,
+    config: DegradationConfig | GridConfig,
     seed: int,
     progress: Callable[[], object] = lambda: None,
 ) -> None:
@@ -31,7 +32,7 @@ def freeze(
 
     Args:
         folder: where the files are; their names in it are kept.
-        files: the good faces; the i-th is degraded by (seed, i) alone.
+        files: the good faces; the i-th is degraded by (seed, i) alone, or, by a grid, by (seed, i, their number).
         out: the folder to make; `sources.Pairs` opens it.
         size: of the pairs, pixels.
         config: the degradation.
@@ -48,10 +49,16 @@ def freeze(
     for file in files:
         check_header(file)
     with whole_folder(out) as temporary:
-        for index, (file, name) in enumerate(zip(files, names, strict=True)):
+        for draws, file, name in zip(_draws(config, seed, len(files)), files, names, strict=True):
             hq = read_face(file, size)
             write_image(temporary / HQ / name, hq)
-            write_image(temporary / LQ / name, degrade(hq, draw(config, rng_for(seed, "frozen", index, 0))))
+            write_image(temporary / LQ / name, degrade(hq, draws))
             progress()
         about = {"seed": seed, "size": size, "degradation": dataclasses.asdict(config)}
         (temporary / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _draws(config: DegradationConfig | GridConfig, seed: int, count: int) -> Iterator[Draws]:
+    if isinstance(config, GridConfig):
+        return config.draws(seed, count)
+    return (draw(config, rng_for(seed, "frozen", index, 0)) for index in range(count))

@@ -56,8 +56,8 @@ def decibels(mse: Float[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
         return -10 * np.log10(np.asarray(mse, np.float64))
 
 
-@functools.partial(jax.jit, static_argnames="channel")
-def ssim(restored: Images, hq: Images, channel: Channel = "rgb") -> Float[Array, "B"]:
+@functools.partial(jax.jit, static_argnames=("channel", "clip"))
+def ssim(restored: Images, hq: Images, channel: Channel = "rgb", *, clip: bool = False) -> Float[Array, "B"]:
     """Structural similarity of each image (Wang et al. 2004), the mean over all whole windows and the channels.
 
     A Gaussian window of 11 x 11 and deviation 1.5, K1 0.01, K2 0.03, population covariance, no window over the border:
@@ -68,19 +68,46 @@ def ssim(restored: Images, hq: Images, channel: Channel = "rgb") -> Float[Array,
         restored: uint8, or floats in [-1, 1]; not clipped; at least 11 pixels a side.
         hq: the originals, of the same shape and kind.
         channel: as `psnr`'s.
+        clip: windows whose structures are opposed count 0, not less: pyiqa's choice.
 
     Raises:
         InterLCMError: as `psnr`, or the images are smaller than the window.
     """
     if min(restored.shape[1:3]) <= 2 * RADIUS:
         raise InterLCMError(f"SSIM's window is {2 * RADIUS + 1} pixels wide, and the images {restored.shape[1:3]}")
-    mean_gap, variance_gap = _moments(_difference(restored, hq, channel) / _data_range(hq))
-    (mean_x, variance_x), (mean_y, variance_y) = (_moments(_unit_range(x, channel)) for x in (restored, hq))
+    gap = _difference(restored, hq, channel) / _data_range(hq)
+    # One after the other in a loop: XLA:CPU would otherwise compute the moments anew wherever they are used.
+    fields = jnp.stack([gap, _unit_range(restored, channel), _unit_range(hq, channel)])
+    (mean_gap, mean_x, mean_y), (variance_gap, variance_x, variance_y) = jax.lax.map(_moments, fields)
     # (2ab + c) / (a^2 + b^2 + c) is 1 - (a - b)^2 / (a^2 + b^2 + c), and so for the covariance.
     luminance_gap = mean_gap**2 / (mean_x**2 + mean_y**2 + K1**2)
     structure_gap = variance_gap / (variance_x + variance_y + K2**2)
+    if clip:
+        structure_gap = jnp.minimum(structure_gap, 1)
     # The mean distance from 1: a good image's is small, and so is its rounding.
     return 1 - _mean(luminance_gap + structure_gap - luminance_gap * structure_gap)
+
+
+def match_colours(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+    """Each channel of each restored image shifted and scaled to its original's mean and deviation; not clipped.
+
+    VQFR's scripts do this before PSNR and SSIM (`correct_mean_var`). A channel of one level is only shifted.
+
+    Args:
+        restored: floats in [-1, 1].
+        hq: the originals, of the same shape.
+    """
+
+    def mean(x: Float[Array, "B H W 3"]) -> Float[Array, "B 1 1 3"]:
+        # Rows first: a sum of all pixels one by one would lose digits.
+        return x.mean(axis=2, keepdims=True).mean(axis=1, keepdims=True)
+
+    centred, centred_hq = restored - mean(restored), hq - mean(hq)
+    variance = mean(centred**2)
+    # Less than one pixel of a million that is one level off: the channel is of one level, but for rounding.
+    flat = variance < 1e-11
+    gain = jnp.where(flat, 1, jnp.sqrt(mean(centred_hq**2) / jnp.where(flat, 1, variance)))
+    return centred * gain + mean(hq)
 
 
 def _difference(restored: Images, hq: Images, channel: Channel) -> Float[Array, "B H W C"]:
@@ -114,19 +141,22 @@ def _luma(x: Float[Array, "B H W 3"], channel: Channel) -> Float[Array, "B H W 1
     return sum(weight * x[..., i : i + 1] for i, weight in enumerate(LUMA))
 
 
-def _moments(x: Float[Array, "B H W C"]) -> tuple[Float[Array, "B h w C"], Float[Array, "B h w C"]]:
+def _moments(x: Float[Array, "B H W C"]) -> tuple[Float[Array, "B h wC"], Float[Array, "B h wC"]]:
     """Weighted mean and variance in each whole window, the two axes one after the other.
 
     The variance is the mean of the variances along one axis and the variance of the means along it. E[x^2] - E[x]^2
-    would lose five of seven digits in even areas.
+    would lose five of seven digits in even areas. Columns and channels are one axis, so that rows are long enough for
+    the processor's vectors.
     """
+    batch, height, width, channels = x.shape
     taps = np.exp(-0.5 * (np.arange(-RADIUS, RADIUS + 1) / SIGMA) ** 2)
     taps = [float(tap) for tap in taps / taps.sum()]
-    mean, variance = x, jnp.zeros_like(x)
-    for axis in (1, 2):
-        size = mean.shape[axis] - 2 * RADIUS
+    mean = x.reshape(batch, height, width * channels)
+    variance = jnp.zeros_like(mean)
+    for axis, step in ((1, 1), (2, channels)):
+        size = mean.shape[axis] - 2 * RADIUS * step
         means, variances = (
-            [jax.lax.slice_in_dim(y, start, start + size, axis=axis) for start in range(len(taps))]
+            [jax.lax.slice_in_dim(y, i * step, i * step + size, axis=axis) for i in range(len(taps))]
             for y in (mean, variance)
         )
         mean = sum(tap * part for tap, part in zip(taps, means, strict=True))
@@ -135,7 +165,7 @@ def _moments(x: Float[Array, "B H W C"]) -> tuple[Float[Array, "B h w C"], Float
     return mean, variance
 
 
-def _mean(x: Float[Array, "B H W C"]) -> Float[Array, "B"]:
+def _mean(x: Float[Array, "B ..."]) -> Float[Array, "B"]:
     """The mean of each image's numbers. Summed by halves: one by one, a million float32s lose two digits."""
     x = x.reshape(len(x), -1)
     count = x.shape[1]

@@ -89,6 +89,13 @@ def test_equal_images_are_infinitely_good():
     np.testing.assert_array_equal(ssim(hq, hq), 1)
 
 
+def test_opposed_structures_count_nothing_where_ssim_is_clipped():
+    hq = pairs((40, 40))[1][-1:]
+    assert ssim(255 - hq, hq) < -0.5
+    np.testing.assert_allclose(ssim(255 - hq, hq, clip=True), 0, atol=1e-3)
+    np.testing.assert_allclose(ssim(hq, hq, clip=True), 1)
+
+
 def test_an_image_scores_the_same_in_any_batch_and_inside_a_program():
     restored, hq = pairs((20, 30))
     both = jax.jit(lambda a, b: (mean_squared_error(a, b), ssim(a, b)))(restored, hq)

@@ -1,0 +1,283 @@
+"""Scores restored faces by a named protocol, as papers on blind face restoration do.
+
+    python evaluate.py --restored DIR --reference DIR [--lq DIR]    folders matched by name
+    python evaluate.py --restored DIR                               one folder, metrics without a reference
+    python evaluate.py --model DIR --data DIR -o OUT                restores a test set, then scores it
+    python evaluate.py --compare A B C --reference DIR              methods side by side
+
+The table goes to the screen; -o OUT takes scores.json, scores.csv (a line for each image) and report.html (one page
+with histograms and pictures). Exit codes: 0 all done, 1 some images couldn't be used and are named, 2 it can't be done.
+"""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from interlcm_jax import __version__
+from interlcm_jax.errors import InterLCMError
+
+_INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluates; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return run(arguments)
+    except InterLCMError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        again = "; the same command goes on" if arguments.model else ""
+        print(f"evaluate: interrupted{again}", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--restored", type=Path, metavar="DIR", help="restored faces")
+    what.add_argument("--compare", nargs="+", metavar="[NAME=]DIR", help="folders of restored faces, one a method")
+    what.add_argument(
+        "--model", metavar="NAME|DIR", help="a model folder, or the hub name of one: restores --data first"
+    )
+    add("--reference", type=Path, metavar="DIR", help="the originals, under the same names but for the suffix")
+    add("--lq", type=Path, metavar="DIR", help="what was restored, for a row of its own and the pictures")
+    add("--data", type=Path, metavar="DIR", help="a test set: lq/ and hq/, a published one, or low-quality faces alone")
+    add("--test-set", metavar="NAME", help="the published set that it is; its published numbers are shown")
+    add("--ending", default="", metavar="TEXT", help="what restored names have behind the originals', like _00")
+    add("--protocol", metavar="NAME", help="fixes every choice (default: basicsr); --list shows all")
+    add("--metrics", nargs="+", metavar="NAME", help="of the protocol's metrics just these")
+    add("--weights", nargs="+", default=[], metavar="[NAME=]PATH", help="folders with metrics' networks, or one's file")
+    add("-o", "--out", type=Path, metavar="OUT", help="folder for the report and, with --model, the restored faces")
+    add("--sheets", type=int, default=24, metavar="N", help="pictures in the page at most (default: 24)")
+    add("--list", action="store_true", help="show protocols, metrics, weights and test sets, and end")
+    add("--batch-size", type=int, default=4, metavar="N", help="images at a time on each device (default: 4)")
+    add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="threads that read and write")
+    add("--no-compile-cache", action="store_true", help="compile anew, and keep nothing for the next time")
+    group = parser.add_argument_group("with --model")
+    group.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    group.add_argument("--color-fix", choices=("wavelet", "adain", "none"), help="default: the model's own")
+    group.add_argument("--num-network-calls", type=int, metavar="N", help="default: what the model was trained for")
+    group.add_argument("--fidelity", type=float, default=0.0, metavar="F", help="0 to 1 (default: 0)")
+    group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    group.add_argument("--restore-batch-size", type=int, default=1, metavar="N", help="faces at a time (default: 1)")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carries out the request; returns 1 if some images couldn't be used."""
+    from interlcm_jax import compile_cache
+    from interlcm_jax.evaluation import protocols
+    from interlcm_jax.evaluation.evaluation import evaluate
+    from interlcm_jax.evaluation.page import render
+    from interlcm_jax.evaluation.published import published
+    from interlcm_jax.evaluation.report import Report
+    from interlcm_jax.evaluation.weights import Library
+
+    if arguments.list:
+        print(_catalogue())
+        return 0
+    _check(arguments)
+    protocol = protocols.named(arguments.protocol or protocols.DEFAULT)
+    metrics = protocol.choose(arguments.metrics)
+    folders = [Path(arguments.model)] if arguments.model else []
+    library = Library(arguments.weights, folders)
+    if not arguments.no_compile_cache:
+        compile_cache.enable()
+    subjects, hq, reference, restoration = _subjects(arguments)
+    scores = evaluate(
+        subjects,
+        hq,
+        metrics,
+        library,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        progress=_bar,
+    )
+    count = len(scores.methods[0].names)
+    peers = published(arguments.test_set, count, [metric.name for metric in metrics])
+    notes = _count_note(arguments.test_set, count)
+    report = Report(protocol, metrics, scores, reference, arguments.test_set, peers, restoration, notes)
+    _print(str(report), sys.stdout)
+    if arguments.out:
+        report.write(arguments.out, render(report, hq, arguments.sheets))
+        print(f"written: {arguments.out}/scores.json, scores.csv, report.html", file=sys.stderr)
+    for line in report.warnings:
+        _print(f"odd: {line}", sys.stderr)
+    for line in report.failed:
+        _print(f"not used: {line}", sys.stderr)
+    return 1 if report.failed else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """What can be checked before anything is read."""
+    from interlcm_jax.arguments import check_batch_size, check_fidelity, check_seed
+
+    if not (arguments.restored or arguments.compare or arguments.model):
+        raise InterLCMError("nothing to score: give --restored, --compare or --model (or --list)")
+    if arguments.model and not (arguments.data and arguments.out):
+        raise InterLCMError("--model needs --data, what to restore, and -o, where to")
+    if arguments.data and (arguments.reference or arguments.lq):
+        raise InterLCMError("--data stands for --reference and --lq: give it, or these")
+    if arguments.test_set and not arguments.data:
+        raise InterLCMError("--test-set says what --data is: give that as well")
+    for name in ("batch_size", "restore_batch_size"):
+        check_batch_size(getattr(arguments, name))
+    check_seed(arguments.seed)
+    check_fidelity(arguments.fidelity)
+    for name, least in (("workers", 1), ("sheets", 0)):
+        if getattr(arguments, name) < least:
+            raise InterLCMError(f"--{name} is {getattr(arguments, name)}, but must be at least {least}")
+    if arguments.out and arguments.out.exists() and not arguments.out.is_dir():
+        raise InterLCMError(f"{arguments.out}: not a folder")
+
+
+def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | None, str | None, dict[str, Any] | None]:
+    """What is scored, the originals and their folder, and how images were restored, if they are now."""
+    from interlcm_jax.evaluation.evaluation import Subject
+    from interlcm_jax.evaluation.pairs import find
+    from interlcm_jax.evaluation.testsets import Folders, find_folders
+
+    folders = Folders(arguments.lq, arguments.reference)
+    if arguments.data:
+        folders = find_folders(arguments.data, arguments.test_set)
+    subjects, restoration = [], None
+    if folders.lq:
+        subjects.append(Subject("LQ", "lq", *_found(find(folders.lq))))
+    if arguments.model:
+        files, restoration, failures = _restore(arguments, subjects[0].files)
+        subjects.append(Subject("restored", "method", files, failures))
+    for name, folder in _methods(arguments):
+        subjects.append(Subject(name, "method", *_found(find(folder, arguments.ending))))
+    hq = None
+    if folders.hq:
+        hq, problems = find(folders.hq)
+        subjects.append(Subject("HQ", "hq", hq, tuple(problems)))
+    return subjects, hq, None if hq is None else str(folders.hq), restoration
+
+
+def _found(files_and_problems: tuple[dict[str, Path], list[str]]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    files, problems = files_and_problems
+    return files, tuple(problems)
+
+
+def _methods(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
+    """Names and folders of restored faces: each folder's own name where none is given, if all differ."""
+    if arguments.restored:
+        return [("restored", arguments.restored)]
+    given = [text.partition("=") for text in arguments.compare or ()]
+    pairs = [(name, Path(path)) if equals else (None, Path(name)) for name, equals, path in given]
+    names = [name or folder.resolve().name for name, folder in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1 or name in ("LQ", "HQ")}):
+        raise InterLCMError(f"--compare: {', '.join(twice)} can't name a method here; say NAME=DIR")
+    return [(name, folder) for name, (_, folder) in zip(names, pairs, strict=True)]
+
+
+def _restore(
+    arguments: argparse.Namespace, files: dict[str, Path]
+) -> tuple[dict[str, Path], dict[str, Any], tuple[str, ...]]:
+    """Restores the images that aren't there yet: where all are, how, and what failed."""
+    from interlcm_jax.batches import every_device
+    from interlcm_jax.evaluation import restoring
+    from interlcm_jax.hub import matching, resolve
+    from interlcm_jax.model_folder import CONFIG, read_config
+    from interlcm_jax.pipeline import InterLCM
+
+    folder = resolve(arguments.model, matching(CONFIG, "*.safetensors"))
+    read_config(folder)
+    options = {name: getattr(arguments, name) for name in ("seed", "color_fix", "num_network_calls", "fidelity")}
+    about = {
+        "model": restoring.model_digest(folder),
+        "data": str(arguments.data.resolve()),
+        **options,
+        "dtype": arguments.dtype,
+        "version": __version__,
+    }
+    restoring.begin(arguments.out, about)
+    targets = restoring.targets(files, arguments.out)
+    left = {name: files[name] for name, target in targets.items() if not target.exists()}
+    failures: dict[str, str] = {}
+    if left:
+        if len(left) < len(files):
+            print(f"{len(files) - len(left)} of {len(files)} images are restored already", file=sys.stderr)
+        model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=every_device())
+        batch_size = min(arguments.restore_batch_size, len(left))
+        with tqdm(total=len(left), unit="image", desc="restoring", smoothing=0.1) as bar:
+            failures = restoring.restore(
+                model,
+                left,
+                arguments.out,
+                workers=arguments.workers,
+                progress=bar.update,
+                batch_size=batch_size,
+                **options,
+            )
+    restored = {name: target for name, target in targets.items() if name not in failures}
+    if not restored:
+        raise InterLCMError(f"none of {len(files)} images could be restored: {next(iter(failures.values()))}")
+    return restored, about, tuple(failures.values())
+
+
+def _bar(name: str, total: int) -> Callable[[], object]:
+    """A progress bar that ends by itself."""
+    bar = tqdm(total=total, unit="image", desc=f"scoring {name}", smoothing=0.1)
+
+    def tick() -> None:
+        bar.update()
+        if bar.n == total:
+            bar.close()
+
+    return tick
+
+
+def _count_note(test_set: str | None, count: int) -> list[str]:
+    from interlcm_jax.evaluation import testsets
+
+    if test_set is None or testsets.named(test_set).count == count:
+        return []
+    return [f"{test_set} has {testsets.named(test_set).count} images as published; these are {count}."]
+
+
+def _print(text: str, stream: Any) -> None:
+    """Prints in whatever encoding a pipe has."""
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+@functools.cache
+def _catalogue() -> str:
+    """All that can be asked for."""
+    from interlcm_jax.evaluation.metrics import METRICS
+    from interlcm_jax.evaluation.protocols import PROTOCOLS
+    from interlcm_jax.evaluation.testsets import TEST_SETS
+    from interlcm_jax.evaluation.weights import WEIGHTS
+
+    lines = ["protocols (--protocol)"]
+    for protocol in PROTOCOLS.values():
+        lines += [f"  {protocol.name}: {protocol.about}", f"    {', '.join(protocol.metrics)}"]
+    lines += ["", "metrics (--metrics)"]
+    for metric in METRICS.values():
+        lines += [f"  {metric.name}: {metric.title}, {metric.how}", f"    by {metric.source}"]
+        if metric.weights:
+            lines.append(f"    with the weights {', '.join(metric.weights)}")
+    lines += ["", "weights (--weights)"]
+    for name, weights in WEIGHTS.items():
+        hub = f"; else from the hub: {weights.hub}" if weights.hub else ""
+        lines.append(f"  {name}: {' or '.join(weights.files)} in a folder of --weights{hub}")
+    lines += ["", "test sets (--test-set)"]
+    for test_set in TEST_SETS.values():
+        folders = " and ".join("/ or ".join(names) + "/" for names in (test_set.lq, test_set.hq) if names)
+        lines.append(f"  {test_set.name}: {test_set.count} images in {folders}; {test_set.source}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

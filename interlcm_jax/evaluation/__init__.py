@@ -1,0 +1,1 @@
+"""Scoring restored faces as papers do: named protocols, whole folders, reports."""
