@@ -102,6 +102,12 @@ def test_lost_connections_are_tried_again(server, path, caplog):
     assert "weights.pth: the connection ended after 10 of 10240 bytes; trying again in 0 s (1 of 5)" in caplog.text
 
 
+def test_a_connection_that_keeps_ending_but_brings_something_is_not_given_up(server, path):
+    server.cuts["/file"] = [100] * (2 * fetch_module.RETRIES)
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+
+
 def test_a_server_in_trouble_is_asked_again(server, path):
     server.codes = [503, 429, 500]
     fetch(f"{server.url}/file", path)

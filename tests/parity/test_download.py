@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -179,6 +180,17 @@ def test_requests_that_cannot_be_carried_out(server, capsys, options, message):
     assert download(server, *options) == 2
     assert message in capsys.readouterr().err
     assert server.log == []
+
+
+def test_a_disk_without_space_for_the_model(server, places, monkeypatch, capsys):
+    usage = shutil.disk_usage("/")
+    downloads = places / "INTERLCM_CACHE"
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: usage._replace(free=10**9 if downloads in folder.parents else 0)
+    )
+    assert download(server) == 2
+    assert "the disk is too full: 0.00 GB are needed, 0.00 are free" in capsys.readouterr().err
+    assert list((places / "INTERLCM_MODELS").iterdir()) == []
 
 
 def test_a_release_that_is_not_there(server, capsys):
