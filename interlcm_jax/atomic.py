@@ -20,6 +20,18 @@ def check_absent(path: Path) -> None:
         raise InterLCMError(f"{path}: exists already; name a new folder, or move this one away")
 
 
+def check_space(folder: Path, size: int) -> None:
+    """Checks that a folder's disk takes `size` more bytes, for whoever would find out late that it doesn't.
+
+    Raises:
+        InterLCMError: it has less space left.
+    """
+    if size > (free := shutil.disk_usage(folder).free):
+        raise InterLCMError(
+            f"{folder}: the disk is too full: {size / 1e9:.2f} GB are needed, {free / 1e9:.2f} are free"
+        )
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path` that takes its name when the block ends well, and goes otherwise.

@@ -1,25 +1,12 @@
 """Compiled programs kept on disk: the second run of a command starts without compiling."""
 
 import os
-import sys
 from pathlib import Path
 
-VARIABLE = "INTERLCM_CACHE"
+from interlcm_jax.user_folders import cache_folder
+
 # Programs that compile faster than this aren't worth a file, in seconds.
 MIN_COMPILE_TIME = 0.5
-
-
-def default_folder() -> Path:
-    """Where a user's programs keep what they can make again: the folder `INTERLCM_CACHE` names, else the platform's."""
-    if named := os.environ.get(VARIABLE):
-        return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "interlcm_jax"
 
 
 def enable(folder: Path | None = None) -> Path | None:
@@ -28,7 +15,7 @@ def enable(folder: Path | None = None) -> Path | None:
     A folder that `jax_compilation_cache_dir` names already is left as it is.
 
     Args:
-        folder: where programs are kept; by default `default_folder`.
+        folder: where programs are kept; by default `user_folders.cache_folder`.
 
     Returns:
         The folder; or None where nothing can be written, and the process goes on without a cache.
@@ -38,7 +25,7 @@ def enable(folder: Path | None = None) -> Path | None:
     if jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)
     try:
-        folder = Path(folder or default_folder()) / "xla"
+        folder = Path(folder or cache_folder()) / "xla"
         folder.mkdir(parents=True, exist_ok=True)
     # RuntimeError: the user has no home folder, as in containers.
     except (OSError, RuntimeError):

@@ -1,5 +1,6 @@
 """A folder or file by its path, or the files of a Hugging Face hub repository by its name."""
 
+import dataclasses
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -48,12 +49,76 @@ def resolve(source: str | Path, select: Select, revision: str | None = None) -> 
     try:
         names = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
     except (HTTPError, OSError) as error:
-        return _cached(name, select, revision, error)
+        try:
+            return cached(name, select, revision)
+        except InterLCMError as absent:
+            raise InterLCMError(f"{name}: {_reason(error)}; {absent}") from error
     chosen = _select(name, select, names)
     try:
         return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=chosen))
     except (HTTPError, OSError) as error:
         raise InterLCMError(f"{name}: {_reason(error)}") from error
+
+
+def cached(name: str, select: Select, revision: str | None = None) -> Path:
+    """The snapshot of a hub repository that an earlier download left in the hub's cache; arguments as in `resolve`.
+
+    Raises:
+        InterLCMError: the cache doesn't hold all that is needed.
+    """
+    try:
+        # No pattern: the hub's library would want every file of the repository, and `select` wants just some.
+        folder = huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=[])
+    except OSError as error:
+        raise InterLCMError("the hub's cache doesn't hold it") from error
+    names = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()]
+    try:
+        select(names)
+    except InterLCMError as incomplete:
+        raise InterLCMError(f"{incomplete} in the hub's cache") from incomplete
+    return Path(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A file of a hub repository.
+
+    Attributes:
+        name: its path in the repository, like "unet/config.json".
+        url: where it is fetched from, in the version listed.
+        size: in bytes, if the hub tells it.
+        sha256: in hexadecimal digits, if the hub tells it: it does for large files.
+    """
+
+    name: str
+    url: str
+    size: int | None
+    sha256: str | None
+
+
+def listing(name: str, select: Select) -> tuple[list[Published], str | None]:
+    """The files of a hub repository that `select` chooses, in its newest version; and its licence, if it states one.
+
+    HF_ENDPOINT names another hub, as for all of the hub's library.
+
+    Raises:
+        InterLCMError: there is no such repository, it lacks a file, or the hub can't be reached.
+    """
+    try:
+        info = huggingface_hub.HfApi().model_info(name, files_metadata=True)
+    except (HTTPError, OSError) as error:
+        raise InterLCMError(f"{name}: {_reason(error)}") from error
+    there = {file.rfilename: file for file in info.siblings or ()}
+    files = [
+        Published(
+            file,
+            huggingface_hub.hf_hub_url(name, file, revision=info.sha),
+            there[file].size,
+            there[file].lfs.sha256 if there[file].lfs else None,
+        )
+        for file in _select(name, select, there.keys())
+    ]
+    return files, info.card_data.get("license") if info.card_data else None
 
 
 def matching(*patterns: str) -> Select:
@@ -66,22 +131,6 @@ def matching(*patterns: str) -> Select:
         return sorted({name for matches in found.values() for name in matches})
 
     return select
-
-
-def _cached(name: str, select: Select, revision: str | None, error: Exception) -> Path:
-    """The snapshot that an earlier download left, if it holds all that is needed."""
-    try:
-        # No pattern: the hub's library would want every file of the repository, and `select` wants just some.
-        folder = huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=[])
-    except OSError:
-        raise InterLCMError(f"{name}: {_reason(error)}; the hub's cache doesn't hold it either") from error
-    folder = Path(folder)
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    try:
-        _select(name, select, names)
-    except InterLCMError as incomplete:
-        raise InterLCMError(f"{incomplete} in the hub's cache, and {_reason(error)}") from error
-    return folder
 
 
 def _select(name: str, select: Select, names: Collection[str]) -> Sequence[str]:

@@ -27,7 +27,8 @@ from interlcm_jax.arguments import (
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.batches import in_batches, pad, replicated_mesh
 from interlcm_jax.compiler_options import compiler_options, platform_of
-from interlcm_jax.hub import matching, resolve
+from interlcm_jax.default_model import find_model
+from interlcm_jax.hub import matching
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
 from interlcm_jax.imaging.color_fix import towards_input
 from interlcm_jax.model_folder import (
@@ -121,7 +122,7 @@ class InterLCM:
     @classmethod
     def from_pretrained(
         cls,
-        model: str | Path,
+        model: str | Path | None = None,
         dtype: DTypeLike = "float32",
         *,
         param_dtype: DTypeLike | None = None,
@@ -131,7 +132,8 @@ class InterLCM:
         """Loads a model folder.
 
         Args:
-            model: a folder that `interlcm convert` or `save_pretrained` wrote, or the hub name of one.
+            model: a folder that `interlcm download`, `interlcm convert` or `save_pretrained` wrote, or a name of one;
+                None is the default model: see `default_model.find_model`.
             dtype: compute dtype, float32 or bfloat16.
             param_dtype: dtype the weights are held in; by default the compute dtype.
             sharding: where each weight goes: one sharding for all, or a function from (path, shape), the path
@@ -143,7 +145,7 @@ class InterLCM:
             WeightsError: weights don't fit their network; every offending key is listed.
         """
         dtype, held = check_dtype(dtype), check_dtype(param_dtype or dtype)
-        folder = resolve(model, matching(CONFIG, *(f"{name}.safetensors" for name in NETWORKS)))
+        folder = find_model(model, select=matching(CONFIG, *(f"{name}.safetensors" for name in NETWORKS)))
         config = read_config(folder)
         networks = abstract(lambda rngs: Networks(config, rngs=rngs, dtype=dtype, param_dtype=held))
         for name in NETWORKS:

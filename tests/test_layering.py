@@ -16,16 +16,19 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAXIMUM_LINES = 300
 
 # What each part may import of the package, besides itself and the plain files that stand at the bottom.
-BOTTOM = {"errors", "atomic", "safetensors_file"}
+BOTTOM = {"errors", "atomic", "safetensors_file", "user_folders"}
 ALLOWED = {
     "errors": set(),
     "atomic": set(),
     "safetensors_file": set(),
+    "user_folders": set(),
+    "fetch": set(),
     "hub": set(),
     "imaging": set(),
     "diffusion": set(),
     "models": set(),
     "model_folder": {"models", "diffusion", "imaging"},
+    "default_model": {"hub", "model_folder"},
     "restoration": {"models", "diffusion", "imaging", "model_folder"},
     "arguments": {"models", "imaging", "model_folder"},
     "batches": set(),
@@ -36,6 +39,7 @@ ALLOWED = {
         "imaging",
         "hub",
         "model_folder",
+        "default_model",
         "arguments",
         "batches",
         "restoration",
@@ -44,6 +48,7 @@ ALLOWED = {
     "compiled": {"models", "arguments", "pipeline"},
     "faces": {"models", "imaging", "hub", "model_folder"},
     "convert": {"models", "diffusion", "hub", "model_folder", "faces"},
+    "download": {"convert", "hub", "fetch", "default_model", "model_folder"},
     "overlap": set(),
     "compile_cache": set(),
     "photos": {"faces", "imaging", "model_folder", "pipeline"},
@@ -79,6 +84,8 @@ ALLOWED = {
         "compiler_options",
     },
     "cli": {
+        "default_model",
+        "download",
         "pipeline",
         "compiled",
         "photos",

@@ -9,7 +9,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Adds the subcommand and its options."""
     parser = commands.add_parser("compile", help="write a restoration that runs without this package")
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a model folder, or the hub name of one")
+    add("model", nargs="?", metavar="MODEL", help="a model folder, or a name of one (default: that of restore)")
     add("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to make")
     add("--batch-size", type=int, default=1, metavar="N", help="faces in each call of the program (default: 1)")
     add(
@@ -30,12 +30,16 @@ def run(arguments: argparse.Namespace) -> int:
     from interlcm_jax.arguments import check_batch_size
     from interlcm_jax.atomic import check_absent
     from interlcm_jax.compiled import EXAMPLE, PROGRAM, WEIGHTS, check_platforms, compile_model
+    from interlcm_jax.default_model import describe_model, find_model
     from interlcm_jax.pipeline import InterLCM
 
     check_batch_size(arguments.batch_size)
     platforms = check_platforms(arguments.platforms)
     check_absent(arguments.out)
-    model = InterLCM.from_pretrained(arguments.model, arguments.dtype)
+    folder = find_model(arguments.model)
+    model = InterLCM.from_pretrained(folder, arguments.dtype)
+    if arguments.model is None:
+        print(describe_model(folder, model.config), file=sys.stderr)
     print(
         f"lowering {arguments.batch_size} faces at {model.config.image_size} px for {', '.join(platforms)}, then "
         "writing the weights, which takes a while",

@@ -1,6 +1,7 @@
 """`interlcm export`: a model folder or a training run to PyTorch's formats, or a run to a model folder."""
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from interlcm_jax.errors import InterLCMError
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
     parser = commands.add_parser("export", help="write a model, or a training run's, in PyTorch's formats")
-    parser.add_argument("model", type=Path, metavar="DIR", help="the model folder, or the folder of a training run")
+    parser.add_argument(
+        "model",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help="a model folder or a name of one, or the folder of a training run (default: the model of restore)",
+    )
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to make")
     run_options = parser.add_argument_group("of a training run")
     run_options.add_argument("--model-folder", action="store_true", help="make a model folder, for interlcm restore")
@@ -23,11 +30,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exports, with a progress bar."""
-    if _is_run(arguments.model):
+    if arguments.model is not None and _is_run(arguments.model):
         return _export_run(arguments)
     if arguments.model_folder or arguments.raw or arguments.step is not None:
-        raise InterLCMError(f"{arguments.model}: no training run, which --model-folder, --step and --raw are for")
-    return _export(arguments.model, arguments.out)
+        model = arguments.model or "the default model"
+        raise InterLCMError(f"{model}: no training run, which --model-folder, --step and --raw are for")
+    from interlcm_jax.default_model import describe_model, find_model
+    from interlcm_jax.model_folder import read_config
+
+    folder = find_model(arguments.model)
+    if arguments.model is None:
+        print(describe_model(folder, read_config(folder)), file=sys.stderr)
+    return _export(folder, arguments.out)
 
 
 def _is_run(folder: Path) -> bool:

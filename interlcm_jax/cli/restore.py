@@ -32,7 +32,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, folders of these, or quoted patterns")
     add("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results")
-    add("--model", required=True, metavar="NAME|DIR", help="a model folder, or the hub name of one")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", metavar="NAME|DIR", help="a model folder, or a name of one (default: see --task)")
+    which.add_argument(
+        "--task", default="restoration", help="of the default model: restoration (default), colorization or inpainting"
+    )
     add("--seed", type=int, default=0, help="seed of the noise, the same for every face (default: 0)")
     add("--color-fix", choices=("wavelet", "adain", "none"), help="default: the model's own")
     add("--num-network-calls", type=int, metavar="N", help="default: what the model was trained for")
@@ -102,14 +106,15 @@ def _load(arguments: argparse.Namespace, treatment: "Treatment", count: int) -> 
     from interlcm_jax import compile_cache
     from interlcm_jax.arguments import check_calls
     from interlcm_jax.batches import every_device
+    from interlcm_jax.default_model import describe_model, find_model
     from interlcm_jax.faces.parsenet import load_parsenet
-    from interlcm_jax.hub import matching, resolve
-    from interlcm_jax.model_folder import CONFIG
     from interlcm_jax.pipeline import InterLCM
 
     cache = None if arguments.no_compile_cache else compile_cache.enable()
-    folder = resolve(arguments.model, matching(CONFIG, "*.safetensors"))
+    folder = find_model(arguments.model, arguments.task)
     model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=every_device())
+    if arguments.model is None:
+        print(describe_model(folder, model.config), file=sys.stderr)
     calls = check_calls(arguments.num_network_calls, None, model.config)
     detector = None if treatment.aligned else _detector(arguments.detector, folder)
     parser = None if treatment.aligned else load_parsenet(folder)

@@ -12,15 +12,16 @@ import jax
 import numpy as np
 from flax import nnx
 
-from interlcm_jax.atomic import whole_folder
+from interlcm_jax.atomic import check_absent, check_space, whole_folder
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae, visual_encoder
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_weights
 from interlcm_jax.convert.network import SCHEDULER, read_network_config, read_schedule
-from interlcm_jax.convert.optional import export_optional, origins, read_optional
+from interlcm_jax.convert.optional import export_optional, read_optional
+from interlcm_jax.convert.optional import origins as optional_origins
 from interlcm_jax.convert.rules import Rule, Table, to_jax, to_torch
 from interlcm_jax.convert.writers import write_folder, write_torch
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.hub import resolve
+from interlcm_jax.hub import Select, resolve
 from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, read_config, weights_file, write_config
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
 from interlcm_jax.models.controlnet import ControlNet
@@ -83,6 +84,7 @@ def convert(
     task: str = "restoration",
     image_size: int = 512,
     licence: str = "not stated",
+    origins: Mapping[str, Mapping[str, str]] | None = None,
     allow_nan: bool = False,
     progress: Progress = lambda network, count, total: None,
 ) -> ModelConfig:
@@ -95,6 +97,7 @@ def convert(
         task: one of `model_folder.TASKS`; gives the default colour fix.
         image_size: height and width of the faces the weights were trained on, pixels.
         licence: licence of the trained weights, for the record.
+        origins: "origin" and "licence" by network, for the record, where the sources' names don't tell them.
         allow_nan: write weights with NaN or infinity in them all the same.
         progress: see `Progress`.
 
@@ -104,8 +107,7 @@ def convert(
     """
     if task not in TASKS:
         raise InterLCMError(f"task {task!r} doesn't exist; choose one of {', '.join(TASKS)}")
-    if out.exists():
-        raise InterLCMError(f"{out}: exists already; name a new folder, or move this one away")
+    check_absent(out)
     config, weights = _read(sources)
     config = dataclasses.replace(
         config,
@@ -113,7 +115,7 @@ def convert(
         task=task,
         color_fix=TASKS[task],
         image_size=image_size,
-        weights=_origins(sources, licence),
+        weights={**_origins(sources, licence), **(origins or {})},
     )
     config.check()
     # All files are checked by name and shape before the first byte is written.
@@ -127,6 +129,7 @@ def convert(
     del weights
     total = sum(_bytes(tensors) for _, tensors in converted.values())
     with whole_folder(out) as temporary:
+        check_space(temporary, total)
         write_config(temporary, config)
         for name in list(converted):
             # Popped, so that a file's mapped pages are let go before the next file's come.
@@ -181,11 +184,19 @@ def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtype
     return skeleton(abstract(lambda rngs: network(config.networks[name], rngs=rngs)))
 
 
+def needed_lcm(variant: str | None = None) -> Select:
+    """Which files of an LCM's hub repository `convert` reads."""
+    return needed(_LCM_STEMS, [*(f"{name}/config.json" for name in _LCM_STEMS), SCHEDULER], variant)
+
+
+def needed_clip() -> Select:
+    """Which files of CLIP's hub repository `convert` reads."""
+    return needed({"": TRANSFORMERS}, ["config.json"])
+
+
 def _read(sources: Sources) -> tuple[ModelConfig, dict[str, tuple[Path, _Weights]]]:
     """The model's config, and each network's origin and tensors, unread."""
-    lcm_files = [*(f"{name}/config.json" for name in _LCM_STEMS), SCHEDULER]
-    lcm = resolve(sources.lcm, needed(_LCM_STEMS, lcm_files, sources.variant))
-    clip = resolve(sources.clip, needed({"": TRANSFORMERS}, ["config.json"]))
+    lcm, clip = resolve(sources.lcm, needed_lcm(sources.variant)), resolve(sources.clip, needed_clip())
     unet_config = read_network_config(UNetConfig, lcm / "unet" / "config.json")
     vae_config = read_network_config(VAEConfig, lcm / "vae" / "config.json")
     clip_config, clip_weights = _read_clip(clip)
@@ -263,5 +274,5 @@ def _origins(sources: Sources, licence: str) -> dict[str, dict[str, str]]:
         "clip_vision": {"origin": name(sources.clip), **frozen},
         "spatial_encoder": {"origin": name(sources.spatial_encoder), "licence": licence},
         "visual_encoder": {"origin": name(sources.visual_encoder), "licence": licence},
-        **origins(sources.retinaface, sources.parsenet),
+        **optional_origins(sources.retinaface, sources.parsenet),
     }

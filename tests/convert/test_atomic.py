@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from interlcm_jax.atomic import whole_file, whole_folder
+from interlcm_jax.atomic import check_space, whole_file, whole_folder
 from interlcm_jax.errors import InterLCMError
 
 
@@ -89,3 +89,9 @@ def test_the_longest_name_that_a_disk_takes(tmp_path):
         with whole_file(tmp_path / name) as path:
             path.touch()
         assert (tmp_path / name).is_file()
+
+
+def test_a_disk_without_space_is_told_beforehand(tmp_path):
+    check_space(tmp_path, 1)
+    with pytest.raises(InterLCMError, match=rf"^{tmp_path}: the disk is too full: 1000000000\.00 GB are needed"):
+        check_space(tmp_path, 10**18)

@@ -1,0 +1,71 @@
+"""`interlcm download`: the released weights, as the default model."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from interlcm_jax.cli.convert import byte_bar
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the subcommand and its options."""
+    parser = commands.add_parser("download", help="get the released weights (5 GB), as the default model")
+    add = parser.add_argument
+    add("--task", default="restoration", help="restoration (default), colorization or inpainting")
+    add("--num-network-calls", type=int, metavar="N", help="3 or 1, for restoration (default: 3); the others have 1")
+    add("-o", "--out", type=Path, metavar="DIR", help="the model folder to make, which then isn't the default")
+    add("--release", metavar="URL", help="where visual_encoder_*.pth and spatial_encoder_*.pth are (a mirror)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Downloads and converts, with progress bars."""
+    from interlcm_jax.download import CLIP, LCM, LICENCE, RELEASE, download, downloads_folder
+
+    print(
+        f"InterLCM's weights: {LICENCE}. {LCM} and {CLIP}, from the Hugging Face hub, have licences of their own. "
+        "This program: Apache-2.0.\nAn interrupted download goes on where it stopped: give the same command again.",
+        file=sys.stderr,
+    )
+    with logging_redirect_tqdm(), _Bar() as bar:
+        folder = download(
+            arguments.task,
+            arguments.num_network_calls,
+            arguments.out,
+            release=arguments.release or RELEASE,
+            fetching=bar.fetch,
+            converting=bar.advance,
+        )
+    if arguments.out:
+        print(f"{folder}: ready for interlcm restore --model {folder}")
+    else:
+        option = "" if arguments.task == "restoration" else f" --task {arguments.task}"
+        print(f"{folder}: now the default model, for interlcm restore{option}")
+    print(f"{downloads_folder()} keeps the files it was made of, for other tasks; it may be deleted", file=sys.stderr)
+    return 0
+
+
+class _Bar(byte_bar):
+    """A bar of bytes that names the file, and later the network, at hand, with rate and time left."""
+
+    _file = ""
+
+    def fetch(self, label: str, count: int, total: int | None) -> None:
+        """`count` of a file's `total` bytes are there; those that an earlier run left don't count into the rate."""
+        if label != self._file or count < self.n:
+            self._begin(label, count, total)
+        self.update(count - self.n)
+
+    def advance(self, network: str, count: int, total: int) -> None:
+        """As for a conversion alone."""
+        if self._file:
+            self._begin("", 0, total)
+        super().advance(network, count, total)
+
+    def _begin(self, label: str, count: int, total: int | None) -> None:
+        self._file = label
+        self.set_description(label, refresh=False)
+        self.reset(total)
+        self.initial = self.n = count

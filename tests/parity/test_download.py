@@ -1,0 +1,256 @@
+"""`interlcm download` of miniature weights in the published formats, from a server on this machine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import huggingface_hub
+import pytest
+import torch
+
+from interlcm_jax import fetch
+from interlcm_jax.cli.main import main
+from interlcm_jax.default_model import default_model, describe_model
+from interlcm_jax.download import CLIP, LCM, RELEASED
+from interlcm_jax.model_folder import NETWORKS, read_config
+from tests.file_server import file_server
+from tests.parity.release_files import SPATIAL, VISUAL, load
+from tests.parity.release_files import UNET as UNET_FILE
+
+UNET = f"/cdn/{LCM}/{UNET_FILE.removeprefix('lcm/')}"
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Empty folders for models and caches, and no wait between retries."""
+    for name in ("INTERLCM_MODELS", "INTERLCM_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
+    return tmp_path
+
+
+@pytest.fixture
+def server(places, files, monkeypatch):
+    """The hub and the release; the hub's repositories hold files that nobody needs, as the real ones do."""
+    with file_server() as served:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", served.url)
+        template = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        served.add_repository(LCM, {**contents(files / "lcm"), "README.md": b"", "text_encoder/model.safetensors": b""})
+        served.add_repository(CLIP, {**contents(files / "clip"), "pytorch_model.bin": b""}, licence=None)
+        for ending in RELEASED.values():
+            for network, name in (("visual_encoder", VISUAL), ("spatial_encoder", SPATIAL)):
+                served.files[f"/v0/{network}_{ending}.pth"] = (files / name).read_bytes()
+        yield served
+
+
+def download(server, *options):
+    return main(["download", "--release", f"{server.url}/v0", *map(str, options)])
+
+
+def asked(server):
+    return {path for path, _, _ in server.log if path.startswith(("/cdn", "/v0"))}
+
+
+def test_the_published_files_become_the_default_model(server, places, converted, capsys):
+    assert download(server) == 0
+    folder = places / "INTERLCM_MODELS" / "restoration_3step"
+    assert default_model() == folder
+    for name in NETWORKS:
+        assert (folder / f"{name}.safetensors").read_bytes() == (converted / f"{name}.safetensors").read_bytes(), name
+    config = read_config(folder)
+    assert (config.task, config.num_network_calls, config.image_size) == ("restoration", 3, 512)
+    licence = "non-commercial use only, see github.com/sen-mao/InterLCM"
+    assert config.weights == {
+        "unet": {"origin": f"{LCM}/unet", "licence": "mit"},
+        "vae": {"origin": f"{LCM}/vae", "licence": "mit"},
+        "clip_vision": {"origin": CLIP, "licence": f"see huggingface.co/{CLIP}"},
+        "visual_encoder": {"origin": "sen-mao/InterLCM v0.1.0, visual_encoder_3step.pth", "licence": licence},
+        "spatial_encoder": {"origin": "sen-mao/InterLCM v0.1.0, spatial_encoder_3step.pth", "licence": licence},
+    }
+    assert f"{licence} (spatial_encoder, visual_encoder)" in describe_model(folder, config)
+    output = capsys.readouterr()
+    assert f"{folder}: now the default model" in output.out
+    assert licence in output.err
+    assert "Apache-2.0" in output.err
+    # What isn't needed isn't fetched.
+    assert not [path for path in asked(server) if path.endswith((".bin", ".md")) or "text_encoder" in path]
+    # A second time, nothing is.
+    server.log.clear()
+    assert download(server) == 0
+    assert server.log == []
+
+
+def test_other_models_share_the_files(server, places):
+    assert download(server, "--num-network-calls", 1) == 0
+    server.log.clear()
+    assert download(server, "--task", "colorization", "-o", places / "colours") == 0
+    assert asked(server) == {f"/v0/{name}_colorization_1step.pth" for name in ("visual_encoder", "spatial_encoder")}
+    config = read_config(places / "colours")
+    assert (config.task, config.num_network_calls, config.color_fix) == ("colorization", 1, "none")
+    # Named with --out, it is no default.
+    assert default_model() == places / "INTERLCM_MODELS" / "restoration_1step"
+    assert download(server, "--task", "colorization", "-o", places / "colours") == 2
+
+
+@pytest.mark.parametrize("path", [UNET, "/v0/spatial_encoder_3step.pth"])
+def test_an_interrupted_download_goes_on(server, places, converted, monkeypatch, capsys, path):
+    half = len(server.files[path]) // 2
+    server.cuts[path] = [half]
+    with monkeypatch.context() as context:
+        context.setattr(fetch, "RETRIES", 0)
+        assert download(server) == 2
+    assert "the connection ended after" in capsys.readouterr().err
+    assert not (places / "INTERLCM_MODELS").exists()
+    before = asked(server)
+    server.log.clear()
+    assert download(server) == 0
+    assert server.asked(path) == [half]
+    assert asked(server) & before == {path}
+    for name in NETWORKS:
+        file = f"{name}.safetensors"
+        assert (default_model() / file).read_bytes() == (converted / file).read_bytes()
+
+
+def test_a_file_that_changed_meanwhile(server, monkeypatch):
+    server.cuts[UNET] = [100]
+    old = server.files[UNET]
+    with monkeypatch.context() as context:
+        context.setattr(fetch, "RETRIES", 0)
+        # Another version of the same size, in which the first bytes differ.
+        server.files[UNET] = old[::-1]
+        assert download(server) == 2
+    server.files[UNET] = old
+    assert download(server) == 0
+    # The server is told which version the 100 bytes are of, and sends all of the other one.
+    assert server.asked(UNET) == [0, 100]
+
+
+def test_files_in_the_hubs_cache_are_not_fetched(server, places, files):
+    for name, folder in ((LCM, "lcm"), (CLIP, "clip")):
+        repository = places / "hub" / f"models--{name.replace('/', '--')}"
+        (repository / "snapshots").mkdir(parents=True)
+        (repository / "snapshots" / ("0" * 40)).symlink_to(files / folder)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text("0" * 40)
+    assert download(server) == 0
+    assert {path for path, _, _ in server.log} == {
+        f"/v0/{name}_3step.pth" for name in ("visual_encoder", "spatial_encoder")
+    }
+    assert read_config(default_model()).weights["unet"]["origin"] == f"{LCM}/unet"
+
+
+def test_the_default_model_is_exported(server, places, files, capsys):
+    assert download(server) == 0
+    assert main(["export", "-o", str(places / "out")]) == 0
+    assert "model: restoration_3step (" in capsys.readouterr().err
+    exported, published = load(places / "out" / VISUAL), load(files / VISUAL)
+    assert exported.keys() == published.keys()
+    assert all(torch.equal(exported[key], published[key]) for key in published)
+
+
+def test_a_page_in_place_of_weights(server, places, capsys):
+    server.files["/v0/visual_encoder_3step.pth"] = b"<html>Log in to this network</html>"
+    assert download(server) == 2
+    error = capsys.readouterr().err
+    assert "visual_encoder_3step.pth: not a PyTorch file" in error
+    assert f"Delete {places / 'INTERLCM_CACHE' / 'downloads'} and give the same command again" in error
+    assert not (places / "INTERLCM_MODELS" / "restoration_3step").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task", "sharpen"], "task 'sharpen' doesn't exist; choose one of colorization, inpainting, restoration"),
+        (["--num-network-calls", "2"], "restoration is released with 3 or 1 network calls, not 2"),
+        (["--task", "inpainting", "--num-network-calls", "3"], "inpainting is released with 1 network calls, not 3"),
+        (["--release", "file:///weights"], "file:///weights: an address begins with https:// or http://"),
+    ],
+)
+def test_requests_that_cannot_be_carried_out(server, capsys, options, message):
+    assert download(server, *options) == 2
+    assert message in capsys.readouterr().err
+    assert server.log == []
+
+
+def test_a_disk_without_space_for_the_model(server, places, monkeypatch, capsys):
+    usage = shutil.disk_usage("/")
+    downloads = places / "INTERLCM_CACHE"
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: usage._replace(free=10**9 if downloads in folder.parents else 0)
+    )
+    assert download(server) == 2
+    assert "the disk is too full: 0.00 GB are needed, 0.00 are free" in capsys.readouterr().err
+    assert list((places / "INTERLCM_MODELS").iterdir()) == []
+
+
+def test_a_release_that_is_not_there(server, capsys):
+    del server.files["/v0/spatial_encoder_3step.pth"]
+    assert download(server) == 2
+    error = capsys.readouterr().err
+    assert f"{server.url}/v0/spatial_encoder_3step.pth: 404 Not Found; it may have been moved or withdrawn" in error
+
+
+def test_a_repository_that_is_not_there_or_lacks_a_file(server, capsys):
+    listing = json.loads(server.files[f"/api/models/{LCM}"])
+    listing["siblings"] = [file for file in listing["siblings"] if not file["rfilename"].startswith("vae/")]
+    server.files[f"/api/models/{LCM}"] = json.dumps(listing).encode()
+    assert download(server) == 2
+    assert f"{LCM}: 1 missing files: vae/config.json" in capsys.readouterr().err
+    del server.files[f"/api/models/{LCM}"]
+    assert download(server) == 2
+    assert f"{LCM}: " in capsys.readouterr().err
+    assert asked(server) == set()
+
+
+def test_without_pytorch_nothing_is_downloaded(server, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert download(server) == 2
+    assert "pip install 'interlcm-jax[parity]'" in capsys.readouterr().err
+    assert server.log == []
+
+
+def test_no_connection(server, monkeypatch, capsys):
+    with file_server() as gone:
+        pass
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", gone.url)
+    assert download(server) == 2
+    assert f"{LCM}: the download failed" in capsys.readouterr().err
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert download(server) == 2
+    assert f"{LCM}: HF_HUB_OFFLINE forbids to download it" in capsys.readouterr().err
+
+
+def test_one_download_at_a_time(server, places, capsys):
+    program = (
+        "import sys, filelock\n"
+        "with filelock.FileLock(sys.argv[1]):\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    lock = places / "INTERLCM_CACHE" / "downloads" / ".lock"
+    lock.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", program, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        assert download(server) == 2
+        other.stdin.close()
+    assert "another download is under way" in capsys.readouterr().err
+    assert server.log == []
+
+
+def test_the_environment_names_another_hub(server):
+    program = "from interlcm_jax.hub import listing, matching; print(*listing(%r, matching('config.json')), sep='\\n')"
+    environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0"}
+    run = subprocess.run([sys.executable, "-c", program % CLIP], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert f"{server.url}/{CLIP}/resolve/" in run.stdout
