@@ -7,7 +7,7 @@ from typing import Any, Literal
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.bootstrap import interval
 from interlcm_jax.evaluation.measures import Measure, Prepared
-from interlcm_jax.evaluation.metrics import Metric, Score, score
+from interlcm_jax.evaluation.metric import Metric, Score, score
 from interlcm_jax.evaluation.pairs import Files, Pair, match
 from interlcm_jax.evaluation.scoring import Measured, measure, set_digest
 from interlcm_jax.evaluation.weights import Library, NoWeightsError

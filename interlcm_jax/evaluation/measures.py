@@ -7,9 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from interlcm_jax.metrics import identity, inception
 from interlcm_jax.metrics.image import match_colours, mean_squared_error, ssim
+from interlcm_jax.metrics.landmarks import lmd
+from interlcm_jax.metrics.musiq import MUSIQScorer
+from interlcm_jax.metrics.musiq_patches import multiscale_patches
+from interlcm_jax.metrics.niqe import Pristine, distances
+from interlcm_jax.metrics.niqe_features import BLOCK, block_moments, features
 from interlcm_jax.models.lpips import lpips
 
 Images = UInt8[Array, "B H W 3"]
@@ -74,6 +81,17 @@ def _lpips_bgr(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
     return _lpips(params, restored[..., ::-1], hq[..., ::-1])
 
 
+def _niqe(pristine: Pristine) -> Prepared:
+    return Prepared((), lambda _, images: block_moments(images), lambda rows: distances(features(rows), pristine))
+
+
+def _musiq(scorer: MUSIQScorer) -> Prepared:
+    def score(weights: Any, images: Images) -> Float[Array, "B"]:
+        return nnx.merge(scorer.graph, weights)(*multiscale_patches(images, scorer.config))
+
+    return Prepared(scorer.weights, score)
+
+
 PAIR = ("restored", "hq")
 _WINDOW, _VGG = 11, 16  # the smallest images of SSIM and of LPIPS, pixels
 
@@ -88,6 +106,16 @@ SSIM_PYIQA = Measure(
 )
 LPIPS = Measure(PAIR, lambda params: Prepared(params, _lpips), weights="lpips", least=_VGG)
 LPIPS_BGR = Measure(PAIR, lambda params: Prepared(params, _lpips_bgr), weights="lpips", least=_VGG)
+
+
+INCEPTION = Measure(("restored",), lambda network: Prepared(network, inception.features), weights="inception")
+INCEPTION_HQ = Measure(("hq",), lambda network: Prepared(network, inception.features), weights="inception")
+DEG = Measure(PAIR, lambda network: Prepared(network, identity.deg), weights="deg")
+SIMILARITY = Measure(PAIR, lambda network: Prepared(network, identity.similarity), weights="deg")
+IDA = Measure(PAIR, lambda network: Prepared(network, identity.ida), weights="ida")
+LMD = Measure(PAIR, lambda network: Prepared(network, lmd), weights="fan")
+NIQE = Measure(("restored",), _niqe, weights="niqe", least=2 * BLOCK)
+MUSIQ = Measure(("restored",), _musiq, weights="musiq")
 
 
 def compiled(prepared: Prepared, mesh: jax.sharding.Mesh | None, images: int) -> Callable[..., Any]:

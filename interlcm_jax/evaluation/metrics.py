@@ -1,116 +1,16 @@
-"""The metrics: each under a name that stands for one way of computing it, and the scores of a set of images.
+"""The metrics: each under a name that stands for one way of computing it.
 
 Another metric is one more entry here, over a measure in `measures.py` and, if it has a network, weights in
 `weights.py`; protocols (`protocols.py`) then name it.
 """
 
-import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
-
 import numpy as np
 
 from interlcm_jax.evaluation import measures
-from interlcm_jax.evaluation.measures import Measure
+from interlcm_jax.evaluation.metric import Metric
+from interlcm_jax.metrics.frechet import Statistics, frechet_distance
+from interlcm_jax.metrics.identity import IDENTICAL
 from interlcm_jax.metrics.image import decibels
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """One way of computing one of the field's metrics.
-
-    Attributes:
-        name: stands for just this way.
-        title: what papers call it; shared by all the ways.
-        better: which scores are better.
-        how: every choice that was made.
-        source: whose choices they are.
-        measures: what it is made of.
-        per_image: from the rows of its one measure to each image's score; the set's is their mean.
-        of_set: instead: from the rows of all measures, and what `constant` names, to the set's score.
-        constant: one of `weights.WEIGHTS` that `of_set` takes first, or None.
-        least_score: images that score less don't enter the mean.
-        unit: of the scores.
-        digits: behind the point, in tables.
-    """
-
-    name: str
-    title: str
-    better: Literal["higher", "lower"]
-    how: str
-    source: str
-    measures: tuple[Measure, ...]
-    per_image: Callable[[np.ndarray], np.ndarray] | None = None
-    of_set: Callable[..., float] | None = None
-    constant: str | None = None
-    least_score: float = -math.inf
-    unit: str = ""
-    digits: int = 4
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether it compares each image with its original."""
-        return any("hq" in measure.of for measure in self.measures)
-
-    @property
-    def weights(self) -> list[str]:
-        """Everything of `weights.WEIGHTS` that it takes."""
-        names = [*(measure.weights for measure in self.measures), self.constant]
-        return [name for name in dict.fromkeys(names) if name is not None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """What a metric says of a set of images.
-
-    Attributes:
-        value: the set's score; None where there is none.
-        why: why there is none, such as "no weights".
-        images: each image's score, where the metric has such.
-        count: the images that entered `value`.
-        interval: the mean's 95 % bootstrap interval, where images have scores of their own.
-    """
-
-    value: float | None = None
-    why: str = ""
-    images: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    count: int = 0
-    interval: tuple[float, float] | None = None
-
-
-Rows = Mapping[Measure, Mapping[str, np.ndarray]]
-
-
-def score(metric: Metric, rows: Rows, names: Sequence[str], constant: Any = None) -> Score:
-    """The score of the images of these names, summed in float64 in an order that changes nothing.
-
-    Args:
-        metric: what is asked.
-        rows: of each measure, each image's row; those too small for it have none.
-        names: of the images.
-        constant: what `metric.constant` names, loaded.
-    """
-    measured = [name for name in names if all(name in rows[measure] for measure in metric.measures)]
-    if not measured:
-        least = max(measure.least for measure in metric.measures)
-        return Score(why=f"no image of {least} pixels a side" if names else "no images")
-    arrays = [
-        np.stack([np.asarray(rows[measure][name], np.float64) for name in measured]) for measure in metric.measures
-    ]
-    if metric.of_set is not None:
-        given = [] if metric.constant is None else [constant]
-        return Score(metric.of_set(*given, *arrays), count=len(measured))
-    images = dict(zip(measured, map(float, metric.per_image(arrays[0])), strict=True))
-    counted = [value for value in images.values() if value >= metric.least_score]
-    if not counted:
-        return Score(why=f"all below {metric.least_score} or not a number", images=images)
-    return Score(mean(counted), images=images, count=len(counted))
-
-
-def mean(values: Sequence[float]) -> float:
-    """The mean, exactly rounded: infinite where one value is."""
-    return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else float(np.sum(values))
 
 
 def _same(rows: np.ndarray) -> np.ndarray:
@@ -121,6 +21,7 @@ _BASICSR = "BasicSR, basicsr/metrics/psnr_ssim.py"
 _WINDOW = "Gaussian window of 11 pixels, sigma 1.5, whole windows only, population covariance"
 _VQFR = "VQFR, metric_paper/calculate_psnr_ssim.py (correct_mean_var is on by default)"
 _MATCHED = "each colour channel of the restored image first shifted and scaled to the reference's mean and deviation"
+_FID = "Inception-v3 of pytorch-fid, RGB in [-1, 1], bilinear to 299 pixels"
 _DAEFR = "RestoreFormer++ and DAEFR, scripts/metrics/cal_psnr_ssim.py"
 
 _ALL = (
@@ -210,6 +111,89 @@ _ALL = (
         f"{_DAEFR}: the second of the two values it prints",
         (measures.LPIPS_BGR,),
         _same,
+    ),
+    Metric(
+        "fid-ffhq",
+        "FID",
+        "lower",
+        f"{_FID}; against the statistics of 50,000 FFHQ faces; only sets of equal counts compare",
+        "BasicSR, docs/Metrics.md; VQFR",
+        (measures.INCEPTION,),
+        of_set=lambda ffhq, restored: frechet_distance(Statistics.of(restored), ffhq),
+        constant="ffhq",
+        digits=2,
+    ),
+    Metric(
+        "fid-hq",
+        "FID (HQ)",
+        "lower",
+        f"{_FID}; against the set's own originals; only sets of equal counts compare",
+        "pytorch-fid; OSDFace's second column",
+        (measures.INCEPTION, measures.INCEPTION_HQ),
+        of_set=lambda restored, hq: frechet_distance(Statistics.of(restored), Statistics.of(hq)),
+        digits=2,
+    ),
+    Metric(
+        "deg",
+        "Deg",
+        "lower",
+        "angle between ArcFace (ResNet-18 with SE) embeddings of whole grey faces at 128 pixels; pairs below 1 are out",
+        "VQFR, metric_paper/calculate_cos_dist.py; PMRF, OSDFace",
+        (measures.DEG,),
+        _same,
+        least_score=IDENTICAL,
+        unit="degrees",
+        digits=2,
+    ),
+    Metric(
+        "similarity",
+        "identity",
+        "higher",
+        "cosine of Deg's angle, of all pairs",
+        "the network of VQFR's Deg; papers' IDS differ",
+        (measures.SIMILARITY,),
+        _same,
+    ),
+    Metric(
+        "ida",
+        "IDA",
+        "lower",
+        "angle between embeddings of GFPGAN's ArcFace (ResNet-18), in radians; grey by RGB's weights on BGR",
+        "RestoreFormer++ and DAEFR, scripts/metrics",
+        (measures.IDA,),
+        _same,
+        unit="radians",
+    ),
+    Metric(
+        "lmd",
+        "LMD",
+        "lower",
+        "mean distance of 98 landmarks (AdaptiveWing's FAN) in pixels of a face of 512",
+        "VQFR, metric_paper/calculate_landmark_distance.py",
+        (measures.LMD,),
+        _same,
+        unit="pixels",
+        digits=3,
+    ),
+    Metric(
+        "niqe",
+        "NIQE",
+        "lower",
+        "luma in whole levels, no border cropped, blocks of 96 pixels",
+        "BasicSR, basicsr/metrics/niqe.py",
+        (measures.NIQE,),
+        _same,
+        digits=3,
+    ),
+    Metric(
+        "musiq",
+        "MUSIQ",
+        "higher",
+        "the KonIQ weights; native size, 384 and 224 pixels; arithmetic and resizing as pyiqa's",
+        "pyiqa's `musiq`",
+        (measures.MUSIQ,),
+        _same,
+        digits=2,
     ),
 )
 METRICS = {metric.name: metric for metric in _ALL}

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from interlcm_jax.evaluation.histogram import histogram, legend
-from interlcm_jax.evaluation.metrics import Metric
+from interlcm_jax.evaluation.metric import Metric
 from interlcm_jax.evaluation.report import ARROWS, Report, cell, differences
 from interlcm_jax.evaluation.sheets import choose, columns, data_url, sheet
 

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.evaluation.metrics import METRICS, Metric
+from interlcm_jax.evaluation.metric import Metric
+from interlcm_jax.evaluation.metrics import METRICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,17 +44,17 @@ _ALL = (
     Protocol(
         "basicsr",
         "BasicSR's PSNR and SSIM and each other metric as most papers on faces have it: the default",
-        ("psnr", "ssim", "lpips"),
+        ("psnr", "ssim", "lpips", "fid-ffhq", "fid-hq", "deg", "similarity", "ida", "lmd", "musiq", "niqe"),
     ),
     Protocol("basicsr-y", "BasicSR's PSNR and SSIM of brightness alone", ("psnr-y", "ssim-y")),
-    Protocol("vqfr", "VQFR's own scripts", ("psnr-matched", "ssim-matched", "lpips")),
+    Protocol("vqfr", "VQFR's own scripts", ("psnr-matched", "ssim-matched", "lpips", "fid-ffhq", "deg", "lmd", "niqe")),
     Protocol(
         "daefr",
         "RestoreFormer++'s and DAEFR's scripts, with VQFR's for LMD and NIQE",
-        ("psnr", "ssim", "lpips-bgr"),
+        ("psnr", "ssim", "lpips-bgr", "fid-ffhq", "ida", "lmd", "niqe"),
     ),
-    Protocol("pmrf", "PMRF's scripts; its FID, by torch-fidelity, isn't here", ("psnr", "ssim", "lpips")),
-    Protocol("pyiqa-y", "pyiqa's defaults, but for LPIPS, which is VGG's", ("psnr", "ssim-pyiqa", "lpips")),
+    Protocol("pmrf", "PMRF's scripts; its FID, by torch-fidelity, isn't here", ("psnr", "ssim", "lpips", "deg", "lmd")),
+    Protocol("pyiqa-y", "pyiqa's defaults, but for LPIPS, which is VGG's", ("psnr", "ssim-pyiqa", "lpips", "musiq")),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 DEFAULT = "basicsr"

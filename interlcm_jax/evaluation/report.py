@@ -13,7 +13,7 @@ from interlcm_jax.atomic import whole_file
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.bootstrap import difference
 from interlcm_jax.evaluation.evaluation import Row, Scores, counted, to_number
-from interlcm_jax.evaluation.metrics import Metric, Score
+from interlcm_jax.evaluation.metric import Metric, Score
 from interlcm_jax.evaluation.protocols import Protocol
 from interlcm_jax.evaluation.published import Published
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.evaluation import Scores
-from interlcm_jax.evaluation.metrics import Metric
+from interlcm_jax.evaluation.metric import Metric
 from interlcm_jax.faces.align import TEMPLATE, TEMPLATE_SIZE
 from interlcm_jax.imaging.io import read_image
 

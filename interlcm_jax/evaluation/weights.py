@@ -7,6 +7,9 @@ from typing import Any
 
 from interlcm_jax.convert import lpips
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.metrics import arcface, fan, inception, musiq, niqe
+from interlcm_jax.metrics.frechet import Statistics
+from interlcm_jax.metrics.weights import DEG, FAN, FFHQ, IDA, INCEPTION, Published
 
 
 class NoWeightsError(InterLCMError):
@@ -37,8 +40,22 @@ def _load_lpips(source: str | Path) -> Any:
     return lpips.load(source.parent if isinstance(source, Path) and source.suffix == ".h5" else source)
 
 
+def _published(public: Published, load: Callable[[str | Path], Any]) -> Weights:
+    """A public file, or what `metrics.weights.save` made of it under its name."""
+    return Weights((public.file, str(Path(public.file).with_suffix(".safetensors"))), load)
+
+
 WEIGHTS = {
     "lpips": Weights((lpips.FILE, "vgg16_weights.h5"), _load_lpips, lpips.HUB),
+    "inception": _published(INCEPTION, inception.load),
+    "ffhq": Weights((FFHQ.file, "inception_FFHQ_512.pth", "inception_FFHQ_512.npz"), Statistics.load),
+    "deg": _published(DEG, lambda path: arcface.load(path, DEG)),
+    "ida": _published(IDA, lambda path: arcface.load(path, IDA)),
+    "fan": _published(FAN, fan.load),
+    "niqe": Weights((niqe.PUBLISHED_FILE,), niqe.load_pristine),
+    "musiq": Weights(
+        (musiq.PYIQA_FILE, musiq.PYIQA_FILE.replace(".pth", ".safetensors"), musiq.OFFICIAL_FILE), musiq.load
+    ),
 }
 
 

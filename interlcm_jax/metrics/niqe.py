@@ -58,6 +58,11 @@ def niqe(images: UInt8[Array, "B H W 3"], pristine: Pristine) -> Float[np.ndarra
     of_blocks = features(block_moments(images))
     if of_blocks.shape[1] < 2:
         raise InterLCMError(f"NIQE needs two blocks of 96x96 pixels or more, and images {images.shape[1:3]} hold one")
+    return distances(of_blocks, pristine)
+
+
+def distances(of_blocks: Float[np.ndarray, "B blocks 36"], pristine: Pristine) -> Float[np.ndarray, "B"]:
+    """`niqe` of each image's `features`."""
     return np.array([_distance(image, pristine) for image in of_blocks])
 
 

@@ -6,7 +6,8 @@ from skimage.metrics import structural_similarity
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation import measures
-from interlcm_jax.evaluation.metrics import METRICS, Metric, mean, score
+from interlcm_jax.evaluation.metric import Metric, mean, score
+from interlcm_jax.evaluation.metrics import METRICS
 from interlcm_jax.evaluation.protocols import PROTOCOLS, named
 from tests.evaluation.pictures import picture, spoilt
 

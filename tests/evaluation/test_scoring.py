@@ -11,7 +11,8 @@ from skimage.metrics import peak_signal_noise_ratio
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation import measures, scoring
 from interlcm_jax.evaluation.evaluation import Subject, evaluate
-from interlcm_jax.evaluation.metrics import METRICS, Metric
+from interlcm_jax.evaluation.metric import Metric
+from interlcm_jax.evaluation.metrics import METRICS
 from interlcm_jax.evaluation.pairs import find, match
 from interlcm_jax.evaluation.weights import Library
 from interlcm_jax.models.lpips import lpips, random_params
