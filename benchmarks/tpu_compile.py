@@ -12,6 +12,8 @@ needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machi
   `--vae-slice` makes loops too.
 - "temporaries" are what the program allocates besides arguments and results.
 
+`python -m benchmarks.tpu_compile --train ...` is `python -m benchmarks.tpu_train ...`, the training step.
+
 Beside each row stand what others' programs take, compiled in the same way, and in brackets our share of it.
 """
 
@@ -194,6 +196,12 @@ def rows(part: str, batch: int, topology: str, cost: Cost, others: dict[str, Cos
 
 def main(argv: list[str] | None = None) -> None:
     """Compiles what was asked for, one after the other, and prints the table as it grows."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["--train"]:
+        # It takes its devices from here, so it can't be imported above.
+        from benchmarks import tpu_train
+
+        return tpu_train.main(argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=["chain", "unet"], help="default: chain unet")
     parser.add_argument("--batch-size", nargs="+", type=int, default=[1, 8], help="default: 1 8")

@@ -4,7 +4,9 @@
 
 is the whole step of the released recipe (three network calls at 512x512, all losses, Adam, moving average) in bfloat16,
 as `train.py` runs it. It needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. A compile
-at the full size takes more than half an hour of a core, and 15 GB. All numbers are for one chip.
+at the full size takes more than half an hour of a core, and 15 GB; with `--effort -1` nine minutes and 9 GB for v5e,
+more for v6e. The compiler then leaves arrays out of the fast memory on the chip, so that temporaries are on the large
+side, and "GB accessed" lacks the copies into that memory. All numbers are for one chip.
 
 - "GiB" is what the step holds: arguments, results and temporaries, counting the state, which is taken over, once.
 - "TFLOP" are those of matrix products and convolutions, in loops and kernels too (`benchmarks.matrix_flops`);
@@ -115,11 +117,17 @@ def count(config: TrainConfig, model: ModelConfig, devices: list[jax.Device]) ->
     return StepCost(tflop=ours / TERA, recomputed=ours / least - 1)
 
 
-def compiled(step: Step) -> tuple[StepCost, str]:
-    """The step's cost but for its FLOPs, and its optimised HLO; a problem instead where it doesn't fit the chip."""
+def compiled(step: Step, effort: float = 0.0) -> tuple[StepCost, str]:
+    """The step's cost but for its FLOPs, and its optimised HLO; a problem instead where it doesn't fit the chip.
+
+    Args:
+        step: what is compiled.
+        effort: of the compiler for the step's speed, from -1 to 1; 0 is its default.
+    """
     start = time.perf_counter()
+    options = {"exec_time_optimization_effort": effort} if effort else {}
     try:
-        executable = step.traced().lower().compile()
+        executable = step.traced().lower().compile(options)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -168,6 +176,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--images-per-chip", nargs="+", type=int, default=[1], help="default: 1")
     parser.add_argument("--remat", nargs="+", choices=REMAT, default=["blocks"], help="default: blocks")
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch; default: 1")
+    parser.add_argument("--effort", type=float, default=0.0, help="the compiler's, from -1 to 1; default: 0")
     parser.add_argument("--count", action="store_true", help="only count FLOPs, compile nothing")
     parser.add_argument("--miniature", action="store_true", help="networks of a few channels, to try the script")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
@@ -202,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
         config.check()
         step = training_step(config, model, devices)
         counted = count(config, model, devices)
-        cost, hlo = (StepCost(), "") if options.count else compiled(step)
+        cost, hlo = (StepCost(), "") if options.count else compiled(step, options.effort)
         cost = dataclasses.replace(cost, tflop=counted.tflop, recomputed=counted.recomputed)
         print(row(topology, step.mesh, config, cost), flush=True)
         key = {"topology": topology, "chips": len(devices), "fsdp": fsdp, "images_per_chip": images, "remat": remat}

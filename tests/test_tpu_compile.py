@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import tpu_compile
+from benchmarks import tpu_compile, tpu_train
 from benchmarks.tpu_compile import PARTS, Cost, Setting, compiled, rows
 from interlcm_jax.model_folder import ModelConfig
 
@@ -60,3 +60,10 @@ def test_the_script_prints_a_table_and_writes_the_same_numbers(tmp_path, monkeyp
     lines = capsys.readouterr().out.splitlines()
     assert [line.startswith("| **decode** |") for line in lines] == [False, False, True, True]
     assert sorted(path.name for path in folder.iterdir()) == ["decode-1-v5e-2x2.txt", "decode-2-v5e-2x2.txt"]
+
+
+def test_train_is_the_other_scripts_command_line(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tpu_train, "main", asked.append)
+    tpu_compile.main(["--train", "--topology", "v5e:4x4"])
+    assert asked == [["--topology", "v5e:4x4"]]

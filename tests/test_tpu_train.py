@@ -131,6 +131,25 @@ def test_a_program_is_counted_and_its_state_taken_over():
     assert cost.accessed > 0
 
 
+def test_the_effort_is_the_compilers_and_its_default_is_left_alone():
+    asked = []
+
+    class Refusing(Step):
+        def traced(self):
+            return self
+
+        def lower(self):
+            return self
+
+        def compile(self, options):
+            asked.append(options)
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+
+    step = Refusing(None, (), mesh(2, 2), None)
+    assert compiled(step, -1.0)[0].problem == compiled(step)[0].problem == "out of memory"
+    assert asked == [{"exec_time_optimization_effort": -1.0}, {}]
+
+
 def test_what_does_not_fit_is_a_row_that_says_so(monkeypatch, config):
     def refuse(step):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: XLA:TPU: Used 17.60G of 15.75G hbm. Exceeded by 1.8G.")
@@ -146,11 +165,12 @@ def test_what_does_not_fit_is_a_row_that_says_so(monkeypatch, config):
 def test_the_script_prints_a_table_and_writes_the_same_numbers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tpu_train, "tpu_devices", lambda topology: jax.devices()[:4])
     cost = StepCost(1.0, 0.5, accessed=2.0, collectives={"all-reduce": 0.125}, seconds=3.0)
-    monkeypatch.setattr(tpu_train, "compiled", lambda step: (cost, "ENTRY"))
+    monkeypatch.setattr(tpu_train, "compiled", lambda step, effort: (cost, f"ENTRY {effort}"))
     file, folder = tmp_path / "costs.json", tmp_path / "hlo"
-    tpu_train.main(["--miniature", "--fsdp", "2", "--json", str(file), "--hlo", str(folder)])
+    tpu_train.main(["--miniature", "--fsdp", "2", "--effort", "-1", "--json", str(file), "--hlo", str(folder)])
     (step,) = json.loads(file.read_text())["steps"]
     assert (step["chips"], step["fsdp"], step["collectives"]) == (4, 2, {"all-reduce": 0.125})
     assert 0 < step["recomputed"] < 1
     assert "| v5e:4x4 | 4 | 2x2 | blocks | 1/1 | 1.00 | 0.50 |" in capsys.readouterr().out
     assert [path.name for path in folder.iterdir()] == ["v5e-4x4-2-1-blocks.txt"]
+    assert (folder / "v5e-4x4-2-1-blocks.txt").read_text() == "ENTRY -1.0"
