@@ -30,9 +30,6 @@ def linear_resize(pixels: UInt8[Array, "B H W C"], size: tuple[int, int]) -> UIn
     height, width = size
     x = pixels.astype(jnp.int32)
     (left, right), (near, far) = _taps(x.shape[2], width)
-    # Beyond the border OpenCV takes the border's own column whole, but mixes the border's row with itself.
-    outside = left == right
-    near, far = np.where(outside, LINEAR_ONE, near), np.where(outside, 0, far)
     x = x[:, :, left] * near[None, None, :, None] + x[:, :, right] * far[None, None, :, None]
     (top, bottom), (near, far) = _taps(x.shape[1], height)
     upper, lower = (

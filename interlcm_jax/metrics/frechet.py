@@ -120,7 +120,7 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
         InterLCMError: the widths differ, or a set has one sample only.
     """
     _check_widths(first, second)
-    if 1 in (first.count, second.count):
+    if any(count is not None and count < 2 for count in (first.count, second.count)):
         raise InterLCMError("the Fréchet distance needs sets of two samples or more")
     gap = first.mean - second.mean
     root = np.linalg.svd(_factor(first.covariance).T @ _factor(second.covariance), compute_uv=False).sum()
@@ -131,7 +131,7 @@ def frechet_distance(first: Statistics, second: Statistics) -> float:
 def _factor(covariance: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D rank"]:
     """A of full rank with A A^T = covariance."""
     eigenvalues, vectors = np.linalg.eigh(covariance)
-    # Zeros come out as rounding errors, and their roots would be a thousand times as large as what they are.
+    # Zeros come out as rounding errors of 1e-16, whose roots of 1e-8 would count.
     kept = eigenvalues > len(eigenvalues) * np.finfo(np.float64).eps * max(eigenvalues[-1], 0)
     return vectors[:, kept] * np.sqrt(eigenvalues[kept])
 

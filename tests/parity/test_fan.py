@@ -114,6 +114,8 @@ def test_peaks_are_the_scripts(forced):
     """At the border too, where one peak changes what the others of its image are compared with."""
     heatmaps = np.random.default_rng(0).uniform(0, 1, (3, 5, 16, 16)).astype(np.float32)
     heatmaps[:, :, [0, -1]] *= 0.5
+    # The cells that all may be compared with, high and low enough to make a difference.
+    heatmaps[:, :, 0, 0], heatmaps[:, :, -1, -1] = 0.9, 0.1
     for point, (row, column) in forced.items():
         heatmaps[1, point, row, column] = 2
     expected = np.stack([script_points(image) for image in heatmaps])
