@@ -137,7 +137,7 @@ _ALL = (
         "deg",
         "Deg",
         "lower",
-        "angle between ArcFace (ResNet-18 with SE) embeddings of whole grey faces at 128 pixels; pairs below 1 are out",
+        "angle between ArcFace (ResNet-18) embeddings of whole grey faces at 128 pixels; pairs below 1 are out",
         "VQFR, metric_paper/calculate_cos_dist.py; PMRF, OSDFace",
         (measures.DEG,),
         _same,
