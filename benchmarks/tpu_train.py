@@ -5,8 +5,8 @@
 is the whole step of the released recipe (three network calls at 512x512, all losses, Adam, moving average) in bfloat16,
 as `train.py` runs it. It needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. A compile
 at the full size takes more than half an hour of a core, and 15 GB; with `--effort -1` nine minutes and 9 GB for v5e,
-more for v6e. The compiler then leaves arrays out of the fast memory on the chip, so that temporaries are on the large
-side, and "GB accessed" lacks the copies into that memory. All numbers are for one chip.
+more for v6e. The compiler then puts nothing into the fast memory on the chip: every temporary counts as memory, and
+"GB accessed" lacks the copies into the fast one. All numbers are for one chip.
 
 - "GiB" is what the step holds: arguments, results and temporaries, counting the state, which is taken over, once.
 - "TFLOP" are those of matrix products and convolutions, in loops and kernels too (`benchmarks.matrix_flops`);
