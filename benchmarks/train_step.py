@@ -67,6 +67,7 @@ def ours(remat: str, batch_size: int) -> Callable[[dict[str, np.ndarray]], None]
     """This package's step, as `train.py` compiles it."""
     import jax
 
+    from interlcm_jax.models.discriminator import DiscriminatorConfig
     from interlcm_jax.models.lpips import random_params
     from interlcm_jax.training.config import LossConfig, MeshConfig, StartConfig, TrainConfig
     from interlcm_jax.training.sharding import make_mesh, put_batch
@@ -77,6 +78,7 @@ def ours(remat: str, batch_size: int) -> Callable[[dict[str, np.ndarray]], None]
     config = TrainConfig(
         start=StartConfig(random="miniature"),
         losses=LossConfig(adversarial_from=0, lpips_weights="random"),
+        discriminator=DiscriminatorConfig.miniature(),
         batch_size=batch_size,
         dtype="float32",
         remat=remat,

@@ -9,6 +9,7 @@ import pytest
 from interlcm_jax import InterLCM
 from interlcm_jax.cli.main import main
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.checkpoint import Checkpoints
 from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
 from interlcm_jax.training.release import CHECKPOINTS, trained_model
@@ -16,7 +17,11 @@ from interlcm_jax.training.sharding import make_mesh
 from interlcm_jax.training.start import initial_weights, load_start
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
 
-CONFIG = TrainConfig(start=StartConfig(random="miniature", num_network_calls=1, task="colorization"), dtype="bfloat16")
+CONFIG = TrainConfig(
+    start=StartConfig(random="miniature", num_network_calls=1, task="colorization"),
+    discriminator=DiscriminatorConfig.miniature(),
+    dtype="bfloat16",
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from interlcm_jax.cli.main import main
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import make_mesh
 from interlcm_jax.training.start import initial_weights, load_start
@@ -39,7 +40,13 @@ def published(folder):
 
 
 def begin(dtype="float32", seed=0, **start):
-    config = TrainConfig(start=StartConfig(**start), data=DataConfig(image_size=64), dtype=dtype, seed=seed)
+    config = TrainConfig(
+        start=StartConfig(**start),
+        data=DataConfig(image_size=64),
+        discriminator=DiscriminatorConfig.miniature(),
+        dtype=dtype,
+        seed=seed,
+    )
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     started = load_start(config, mesh)
     params = initial_weights(config, started, mesh)
