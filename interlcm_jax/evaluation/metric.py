@@ -24,6 +24,7 @@ class Metric:
         per_image: from the rows of its one measure to each image's score; the set's is their mean.
         of_set: instead: from the rows of all measures, and what `constant` names, to the set's score.
         constant: one of `weights.WEIGHTS` that `of_set` takes first, or None.
+        least_images: the smallest set that has a score.
         least_score: images that score less don't enter the mean.
         unit: of the scores.
         digits: behind the point, in tables.
@@ -38,6 +39,7 @@ class Metric:
     per_image: Callable[[np.ndarray], np.ndarray] | None = None
     of_set: Callable[..., float] | None = None
     constant: str | None = None
+    least_images: int = 1
     least_score: float = -math.inf
     unit: str = ""
     digits: int = 4
@@ -89,6 +91,8 @@ def score(metric: Metric, rows: Rows, names: Sequence[str], constant: Any = None
     if not measured:
         least = max(measure.least for measure in metric.measures)
         return Score(why=f"no image of {least} pixels a side" if names else "no images")
+    if len(measured) < metric.least_images:
+        return Score(why=f"fewer than {metric.least_images} images")
     arrays = [
         np.stack([np.asarray(rows[measure][name], np.float64) for name in measured]) for measure in metric.measures
     ]

@@ -121,6 +121,7 @@ _ALL = (
         (measures.INCEPTION,),
         of_set=lambda ffhq, restored: frechet_distance(Statistics.of(restored), ffhq),
         constant="ffhq",
+        least_images=2,
         digits=2,
     ),
     Metric(
@@ -131,6 +132,7 @@ _ALL = (
         "pytorch-fid; OSDFace's second column",
         (measures.INCEPTION, measures.INCEPTION_HQ),
         of_set=lambda restored, hq: frechet_distance(Statistics.of(restored), Statistics.of(hq)),
+        least_images=2,
         digits=2,
     ),
     Metric(

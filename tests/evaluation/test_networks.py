@@ -117,5 +117,15 @@ def test_what_has_no_file_has_no_number(folder):
     )
 
 
+def test_one_image_has_no_frechet_distance(tmp_path, monkeypatch):
+    write_set(tmp_path, 1, size=SIZE)
+    monkeypatch.setattr(Library, "_load", lambda library, name: weights(name))
+    files, hq = find(tmp_path / "lq")[0], find(tmp_path / "hq")[0]
+    metrics = [METRICS[name] for name in ("fid-ffhq", "fid-hq")]
+    row = evaluate([Subject("lq", "method", files)], hq, metrics, Library()).rows[0]
+    assert {score.why for score in row.scores.values()} == {"fewer than 2 images"}
+    assert all(score.value is None for score in row.scores.values())
+
+
 def test_every_metrics_weights_are_known():
     assert {name for metric in METRICS.values() for name in metric.weights} == set(WEIGHTS)
