@@ -152,7 +152,10 @@ def test_grey_with_a_grey_profile_becomes_srgb(tmp_path, mode, suffix):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
-@pytest.mark.parametrize("icc", [b"no profile at all", grey_profile()[:100], srgb_profile()[:-500]])
+# Named: a profile holds the second it was made in, and the workers of pytest-xdist must find tests of the same names.
+@pytest.mark.parametrize(
+    "icc", [b"no profile at all", grey_profile()[:100], srgb_profile()[:-500]], ids=["text", "short", "cut"]
+)
 def test_corrupt_profiles_are_ignored(tmp_path, mode, icc):
     Image.fromarray(RED).convert(mode).save(tmp_path / "a.tif", icc_profile=icc)
     photo = read_photo(tmp_path / "a.tif")
