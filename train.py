@@ -92,6 +92,8 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     compile_cache.enable()
     folder, main_process = Path(config.run.folder), jax.process_index() == 0
     mesh = make_mesh(config.mesh)
+    if config.batch_size % mesh.size:
+        raise InterLCMError(f"batch_size is {config.batch_size}, but must be a multiple of the {mesh.size} devices")
     source = open_source(_given(config.data.path, "data.path"), config.data.image_size, config.data.paired)
     with jax.set_mesh(mesh), Checkpoints(folder / CHECKPOINTS, keep=config.run.keep, best="psnr") as checkpoints:
         start = load_start(config, mesh)

@@ -24,14 +24,14 @@ config = TrainConfig(
     losses=LossConfig(lpips=0.0, onet=0.1, adversarial_from=1),
     discriminator=DiscriminatorConfig.miniature(),
     validation=ValidationConfig(path={pairs!r}, every=2, count=2, grid=2),
-    steps=2, batch_size=2, dtype="float32", remat="none",
+    steps=2, batch_size=8, dtype="float32", remat="none",
 )
 """
 STAGES = ("autoencoder", "token_tower", "prior", "distillation", "restoration")
 
 
 def test_the_stages_in_a_row(tmp_path):
-    write_faces(tmp_path / "faces", 4)
+    write_faces(tmp_path / "faces", 8)
     assert main(["dataset", str(tmp_path / "faces"), "-o", str(tmp_path / "pairs"), "--size", "64", "--frozen"]) == 0
     config = tmp_path / "config.py"
     config.write_text(CONFIG.format(faces=str(tmp_path / "faces"), pairs=str(tmp_path / "pairs")))

@@ -25,6 +25,7 @@ def run(monkeypatch, tmp_path, *arguments) -> int:
         (["--steps", "many"], "--steps"),
         (["--remat", "some"], "--remat"),
         (["--batch-size", "6", "--accumulate", "4"], "batch_size is 6"),
+        (["--batch-size", "6"], "batch_size is 6, but must be a multiple of the 8 devices"),
         (["--data.path", "nowhere"], "nowhere"),
         (["--data.path", "None"], "data.path"),
         (["--data.path", "faces"], "faces"),
