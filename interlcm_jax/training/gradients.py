@@ -1,7 +1,7 @@
-"""Gradients of a stage's losses: of images against a discriminator, or of any one loss."""
+"""Gradients of a stage: of images against a discriminator, or of any one loss."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,66 +10,95 @@ from jaxtyping import Array, Float
 
 from interlcm_jax import losses
 from interlcm_jax.metrics.onet import onet_distance
+from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.lpips import lpips
 from interlcm_jax.models.weights import values, with_values
-from interlcm_jax.training.config import LossConfig
-from interlcm_jax.training.stage import Gradients, Metrics
+from interlcm_jax.restoration import Networks
+from interlcm_jax.training.config import LossConfig, TrainConfig
+from interlcm_jax.training.stage import Images, Metrics
+from interlcm_jax.training.stages import stage_of
 from interlcm_jax.training.state import TrainState, Weights
 
-
-def loss_gradients(
-    loss: Callable[[Weights], tuple[Float[Array, ""], Metrics]], state: TrainState, statistics: Weights
-) -> Gradients:
-    """Of one loss of the trained weights; the discriminator has no part in it.
-
-    Args:
-        loss: trained weights -> (loss, numbers to log).
-        state: the state before the step.
-        statistics: the discriminator's running statistics, given back as they are.
-    """
-    (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-    return (grads, jax.tree.map(jnp.zeros_like, state.discriminator)), statistics, {"loss": value, **metrics}
+# Gradients of (trained weights, discriminator), the discriminator's new running statistics, and the losses.
+Gradients = tuple[tuple[Weights, Weights], Weights, Metrics]
 
 
-def image_gradients(
-    generate: Callable[[Weights], tuple[Float[Array, "B H W 3"], Float[Array, ""]]],
-    weights: LossConfig,
+def gradients(
+    config: TrainConfig,
+    model: ModelConfig,
+    networks: Networks,
     discriminator: PatchDiscriminator,
-    onet: nnx.Module | None,
     state: TrainState,
+    frozen: Weights,
     perceptual: LPIPSParams | None,
     adversarial: Float[Array, ""],
     statistics: Weights,
-    hq: Float[Array, "B H W 3"],
+    images: Images,
 ) -> Gradients:
-    """Of images that should equal `hq`: pixel and perceptual losses, and the discriminator's verdict.
-
-    Both sides share one pass forward: the discriminator judges the very images the losses are of, with the weights it
-    has before the step.
+    """Gradients of the run's stage. Only those of the trained networks are computed, and the discriminator's.
 
     Args:
-        generate: trained weights -> (images, a loss beside those of the images).
-        weights: the losses' weights.
-        discriminator: which may be abstract.
-        onet: MTCNN's O-Net, where its features have a weight.
+        config: the run's.
+        model: sizes, schedule and number of calls.
+        networks: the networks, which may be abstract.
+        discriminator: the discriminator, which may be abstract.
         state: the state before the step.
+        frozen: the frozen networks' weights.
         perceptual: LPIPS' weights, where it has a weight.
         adversarial: 1 or 0, whether the discriminator counts yet.
         statistics: its running statistics.
-        hq: the originals.
+        images: "lq" and "hq" in [-1, 1], and the stage's draws.
+    """
+    stage = stage_of(config)
+
+    def whole(params: Weights) -> Networks:
+        return with_values(networks, {**frozen, **params})
+
+    if stage.generate is None:
+        average = whole(state.ema)
+        loss = jax.value_and_grad(
+            lambda params: stage.loss(config, model, whole(params), average, images), has_aux=True
+        )
+        (value, metrics), grads = loss(state.params)
+        return (grads, jax.tree.map(jnp.zeros_like, state.discriminator)), statistics, {"loss": value, **metrics}
+    onet = getattr(whole(state.params), "onet", None)
+    pixel_losses = functools.partial(_pixel_losses, config.losses, onet, perceptual, images["hq"])
+    weight, judge = config.losses.adversarial, functools.partial(_judge, discriminator, config.losses.batch_norm)
+    return _image_gradients(
+        lambda params: stage.generate(config, model, whole(params), images),
+        pixel_losses,
+        judge if weight else None,
+        weight * adversarial,
+        state,
+        statistics,
+        images["hq"],
+    )
+
+
+def _image_gradients(
+    generate: Callable[[Weights], tuple[Array, Array]],
+    pixel_losses: Callable[[Array], tuple[Array, Metrics]],
+    judge: Callable[[Weights, Array, Weights], tuple[Array, Weights]] | None,
+    weight: Float[Array, ""],
+    state: TrainState,
+    statistics: Weights,
+    hq: Float[Array, "B H W 3"],
+) -> Gradients:
+    """Of images: their own losses, and the discriminator's verdict where there is a judge.
+
+    Both sides share one pass forward: the discriminator judges the very images the losses are of, with the weights it
+    has before the step.
     """
     (restored, beside), back_to_params = jax.vjp(generate, state.params)
-    pixel_losses = functools.partial(_pixel_losses, weights, onet, perceptual, hq)
     (pixel_loss, metrics), image_grad = jax.value_and_grad(pixel_losses, has_aux=True)(restored)
     metrics["loss"] = pixel_loss + beside
     judged_grads = jax.tree.map(jnp.zeros_like, state.discriminator)
-    if weights.adversarial:
-        judge = functools.partial(_judge, discriminator, weights.batch_norm)
+    if judge is not None:
         verdict_grad, judged_grads, statistics, verdicts = _verdict_gradients(judge, state, statistics, restored, hq)
-        image_grad += adversarial * weights.adversarial * verdict_grad
-        metrics["loss"] += adversarial * weights.adversarial * verdicts["loss/adversarial"]
+        image_grad += weight * verdict_grad
+        metrics["loss"] += weight * verdicts["loss/adversarial"]
         metrics |= verdicts
     (grads,) = back_to_params((image_grad, jnp.ones_like(beside)))
     return (grads, judged_grads), statistics, metrics
@@ -131,8 +160,3 @@ def _judge(
         return logits(images)
     single, moved = jax.vmap(lambda image: logits(image[None]))(images)
     return single[:, 0], jax.tree.map(lambda each: each.mean(0), moved)
-
-
-def whole(networks: nnx.Module, frozen: Mapping[str, Array], params: Weights) -> nnx.Module:
-    """The networks with their weights, trained and frozen."""
-    return with_values(networks, {**frozen, **params})

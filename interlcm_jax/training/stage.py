@@ -1,4 +1,4 @@
-"""What one stage of training is: the networks it trains, on which losses, and how its progress is shown."""
+"""What one stage of training is: the networks it trains, by which loss, and how its progress is shown."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,12 +11,9 @@ from jaxtyping import Array, Float
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import TrainConfig
-from interlcm_jax.training.state import Weights
 
 Metrics = dict[str, Float[Array, ""]]
 Images = Mapping[str, Array]  # "lq" and "hq" in [-1, 1], and the stage's own draws, all (B, ...)
-# Gradients of (trained weights, discriminator), the discriminator's new running statistics, and the losses.
-Gradients = tuple[tuple[Weights, Weights], Weights, Metrics]
 
 
 def no_helpers(config: TrainConfig, model: ModelConfig) -> dict[str, nnx.Module]:
@@ -26,22 +23,24 @@ def no_helpers(config: TrainConfig, model: ModelConfig) -> dict[str, nnx.Module]
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage; each is a file of `training.stages`.
+    """One stage; each is a file of `training.stages`. It has either `generate` or `loss`.
 
     Attributes:
         trained: the networks, of the model or of `helpers`, whose weights are trained. The others are frozen.
         draw: (config, model, step, images' shape) -> the step's random numbers by name, a leading axis of images.
-        gradients: (config, model, networks, discriminator, state, frozen, LPIPS' weights, 1 or 0 for whether the
-            discriminator counts yet, its running statistics, images) -> `Gradients`.
         show: (networks, model, lq, hq) -> the pictures (B, H, W, 3) by which people and PSNR judge the stage.
+        generate: (config, model, networks, images) -> (pictures that should equal "hq", a loss beside those of the
+            pictures): they are judged by the losses of `LossConfig`, the discriminator among them.
+        loss: (config, model, networks, the same with averaged weights, images) -> (the loss, numbers to log).
         helpers: (config, model) -> networks besides the model's five, by name, as shapes. No model folder holds them.
         copied: helpers that start as one of the model folder's networks, by name.
     """
 
     trained: tuple[str, ...]
     draw: Callable[[TrainConfig, ModelConfig, Array, tuple[int, ...]], dict[str, Array]]
-    gradients: Callable[..., Gradients]
     show: Callable[[Networks, ModelConfig, Array, Array], Array]
+    generate: Callable[[TrainConfig, ModelConfig, Networks, Images], tuple[Array, Array]] | None = None
+    loss: Callable[[TrainConfig, ModelConfig, Networks, Networks, Images], tuple[Array, Metrics]] | None = None
     helpers: Callable[[TrainConfig, ModelConfig], dict[str, nnx.Module]] = no_helpers
     copied: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import TrainConfig
+from interlcm_jax.training.gradients import gradients
 from interlcm_jax.training.stage import Metrics
 from interlcm_jax.training.stages import stage_of
 from interlcm_jax.training.state import TrainState, Weights, learning_rate, make_optimizer
@@ -32,8 +33,7 @@ def make_step(
     """
     optimizer = make_optimizer(config.optimizer)
     stage = stage_of(config)
-    gradients = functools.partial(stage.gradients, config, model, networks, discriminator)
-    accumulated = _accumulated(gradients, config.accumulate)
+    accumulated = _accumulated(functools.partial(gradients, config, model, networks, discriminator), config.accumulate)
 
     def step(
         state: TrainState, frozen: Weights, perceptual: LPIPSParams, batch: Mapping[str, Array]

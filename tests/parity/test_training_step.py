@@ -88,7 +88,7 @@ def sides(twin) -> list[tuple[Side, Side]]:
     perceptual = converted(twin.lpips.state_dict())
     params, frozen = split_weights(networks)
     state = initial_state(params, *discriminator_weights(judge), CONFIG.optimizer)
-    whole = functools.partial(restoration.gradients, CONFIG, MODEL, networks, judge)
+    whole = functools.partial(training_step.gradients, CONFIG, MODEL, networks, judge)
     step, gradients = jax.jit(training_step.make_step(CONFIG, MODEL, networks, judge)), jax.jit(whole)
     generate = jax.jit(
         lambda weights, images: restore(

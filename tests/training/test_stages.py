@@ -89,20 +89,17 @@ def test_a_stage_trains_its_networks_and_its_loss_falls(stage, rate, batch):
 
 def test_the_priors_loss_is_the_noises_error_and_dropped_conditions_are_zeros(batch):
     config, networks = networks_of("prior")
-    params, frozen = split_weights(networks, ("unet",))
     images = {name: jnp.asarray(x, jnp.float32) / 127.5 - 1 for name, x in batch.items()}
     images |= prior.draw(config, MODEL, jnp.int32(0), images["hq"].shape)
     images["kept"] = jnp.array([True, False])
-    state = initial_state(params, {}, {}, config.optimizer)
-    gradients = jax.jit(functools.partial(prior.gradients, config, MODEL, networks, None))
-    (_, _), _, metrics = gradients(state, frozen, None, jnp.zeros(()), {}, images)
+    loss, _ = jax.jit(functools.partial(prior.loss, config, MODEL, networks, networks))(images)
 
     latents = networks.vae.encode(images["hq"])[0] * MODEL.vae.scaling_factor
     alphas = MODEL.schedule.alphas_cumprod()[np.asarray(images["timestep"])].reshape(-1, 1, 1, 1)
     noisy = np.sqrt(alphas) * latents + np.sqrt(1 - alphas) * images["noise"]
     context = prior.tokens(networks, MODEL, images["hq"]).at[1].set(0)
     eps = networks.unet(noisy, images["timestep"].astype(jnp.float32), context)
-    assert float(metrics["loss"]) == pytest.approx(float(((eps - images["noise"]) ** 2).mean()), rel=1e-4)
+    assert float(loss) == pytest.approx(float(((eps - images["noise"]) ** 2).mean()), rel=1e-4)
 
 
 def test_draws_are_of_seed_and_step_and_cover_their_ranges():

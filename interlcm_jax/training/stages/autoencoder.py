@@ -2,17 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from interlcm_jax import losses
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.models.discriminator import PatchDiscriminator
-from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import TrainConfig
-from interlcm_jax.training.gradients import image_gradients, whole
-from interlcm_jax.training.stage import POSTERIOR, Gradients, Images, Stage, stream
-from interlcm_jax.training.state import TrainState, Weights
+from interlcm_jax.training.stage import POSTERIOR, Images, Stage, stream
 
 
 def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int, ...]) -> dict[str, Array]:
@@ -20,39 +16,12 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
     return {"posterior": jax.random.normal(stream(config, POSTERIOR, step), (shape[0], *model.latent_shape(shape)))}
 
 
-def gradients(
-    config: TrainConfig,
-    model: ModelConfig,
-    networks: Networks,
-    discriminator: PatchDiscriminator,
-    state: TrainState,
-    frozen: Weights,
-    perceptual: LPIPSParams | None,
-    adversarial: Float[Array, ""],
-    statistics: Weights,
-    images: Images,
-) -> Gradients:
-    """L1, perceptual and hinge GAN losses of the high-quality faces' round trip, and a small divergence."""
-
-    def generate(params: Weights) -> tuple[Array, Array]:
-        vae = whole(networks, frozen, params).vae
-        mean, logvar = (moment.astype(jnp.float32) for moment in vae.encode(images["hq"]))
-        latents = mean + jnp.exp(0.5 * logvar) * images["posterior"]
-        divergence = losses.divergence(mean, logvar, 1 / model.vae.scaling_factor)
-        return vae.decode(latents).astype(jnp.float32), config.autoencoder.divergence * divergence
-
-    onet = getattr(whole(networks, frozen, state.params), "onet", None)
-    return image_gradients(
-        generate,
-        config.losses,
-        discriminator,
-        onet,
-        state,
-        perceptual,
-        adversarial,
-        statistics,
-        images["hq"],
-    )
+def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> tuple[Array, Array]:
+    """The high-quality faces' round trip through a sample of the posterior, and its small divergence."""
+    mean, logvar = (moment.astype(jnp.float32) for moment in networks.vae.encode(images["hq"]))
+    latents = mean + jnp.exp(0.5 * logvar) * images["posterior"]
+    divergence = losses.divergence(mean, logvar, 1 / model.vae.scaling_factor)
+    return networks.vae.decode(latents).astype(jnp.float32), config.autoencoder.divergence * divergence
 
 
 def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
@@ -60,4 +29,4 @@ def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
     return networks.vae.decode(networks.vae.encode(hq)[0]).astype(jnp.float32)
 
 
-STAGE = Stage(("vae",), draw, gradients, show)
+STAGE = Stage(("vae",), draw, show, generate)

@@ -14,17 +14,13 @@ from interlcm_jax.diffusion.ddim import ddim_step
 from interlcm_jax.diffusion.sampler import sample
 from interlcm_jax.diffusion.schedule import consistency_coefficients, lcm_steps
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.embeddings import guidance_embedding
-from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.weights import abstract
 from interlcm_jax.restoration import Networks, draw_noise
 from interlcm_jax.training.config import TrainConfig
-from interlcm_jax.training.gradients import loss_gradients, whole
-from interlcm_jax.training.stage import DIFFUSION, GUIDANCE, Gradients, Images, Metrics, Stage, stream
+from interlcm_jax.training.stage import DIFFUSION, GUIDANCE, Images, Metrics, Stage, stream
 from interlcm_jax.training.stages.prior import encoded, noise_levels, tokens
-from interlcm_jax.training.state import TrainState, Weights
 
 SHOWN_STEPS = 4  # of the faces shown
 SEED = 0  # of their noise
@@ -42,38 +38,22 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
     }
 
 
-def gradients(
-    config: TrainConfig,
-    model: ModelConfig,
-    networks: Networks,
-    discriminator: PatchDiscriminator,
-    state: TrainState,
-    frozen: Weights,
-    perceptual: LPIPSParams | None,
-    adversarial: Float[Array, ""],
-    statistics: Weights,
-    images: Images,
-) -> Gradients:
+def loss(
+    config: TrainConfig, model: ModelConfig, networks: Networks, average: Networks, images: Images
+) -> tuple[Array, Metrics]:
     """Pseudo-Huber distance of student and target."""
-    latents, context = encoded(networks, frozen, state.params, model, images["hq"])
+    latents, context = encoded(networks, model, images["hq"])
     every = model.schedule.num_train_timesteps // model.schedule.original_inference_steps
     timestep = (images["place"] + 1) * every - 1
     earlier = jnp.maximum(timestep - every, 0)
-    signal, sigma = noise_levels(model, timestep)
+    signal, sigma = level = noise_levels(model, timestep)
     noisy = signal * latents + sigma * images["noise"]
     guidance = images["guidance"]
-    teacher = whole(networks, frozen, state.params).teacher
-    led = led_along(teacher, noisy, timestep, context, guidance, (signal, sigma), noise_levels(model, earlier))
-    average = whole(networks, frozen, state.ema).unet
-    target = jax.lax.stop_gradient(consistency(average, model, led, earlier, context, guidance))
-
-    def loss(params: Weights) -> tuple[Array, Metrics]:
-        student = whole(networks, frozen, params).unet
-        found = consistency(student, model, noisy, timestep, context, guidance)
-        metrics = {"loss/squared": ((found - target) ** 2).mean()}
-        return losses.pseudo_huber(found, target, config.distillation.huber), metrics
-
-    return loss_gradients(loss, state, statistics)
+    led = led_along(networks.teacher, noisy, timestep, context, guidance, level, noise_levels(model, earlier))
+    target = consistency(average.unet, model, led, earlier, context, guidance)
+    found = consistency(networks.unet, model, noisy, timestep, context, guidance)
+    distance = losses.pseudo_huber(found, target, config.distillation.huber)
+    return distance, {"loss/squared": ((found - target) ** 2).mean()}
 
 
 def led_along(
@@ -130,4 +110,4 @@ def helpers(config: TrainConfig, model: ModelConfig) -> dict[str, nnx.Module]:
     return {"teacher": abstract(lambda rngs: UNet2DCondition(model.unet, rngs=rngs, dtype=dtype, param_dtype=dtype))}
 
 
-STAGE = Stage(("unet",), draw, gradients, show, helpers, {"teacher": "unet"})
+STAGE = Stage(("unet",), draw, show, loss=loss, helpers=helpers, copied={"teacher": "unet"})

@@ -7,13 +7,9 @@ from jaxtyping import Array, Float
 from interlcm_jax.diffusion.ddim import ddim_steps, denoise
 from interlcm_jax.imaging.clip_preprocess import clip_preprocess
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.models.discriminator import PatchDiscriminator
-from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.restoration import Networks, draw_noise
 from interlcm_jax.training.config import TrainConfig
-from interlcm_jax.training.gradients import loss_gradients, whole
-from interlcm_jax.training.stage import DIFFUSION, DROPOUT, Gradients, Images, Metrics, Stage, stream
-from interlcm_jax.training.state import TrainState, Weights
+from interlcm_jax.training.stage import DIFFUSION, DROPOUT, Images, Metrics, Stage, stream
 
 SHOWN_STEPS = 20  # of the faces shown
 SEED = 0  # of their noise
@@ -30,37 +26,22 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
     }
 
 
-def gradients(
-    config: TrainConfig,
-    model: ModelConfig,
-    networks: Networks,
-    discriminator: PatchDiscriminator,
-    state: TrainState,
-    frozen: Weights,
-    perceptual: LPIPSParams | None,
-    adversarial: Float[Array, ""],
-    statistics: Weights,
-    images: Images,
-) -> Gradients:
+def loss(
+    config: TrainConfig, model: ModelConfig, networks: Networks, average: Networks, images: Images
+) -> tuple[Array, Metrics]:
     """Mean squared error of the predicted noise."""
-    latents, context = encoded(networks, frozen, state.params, model, images["hq"])
+    latents, context = encoded(networks, model, images["hq"])
     context = jnp.where(images["kept"][:, None, None], context, 0)
     signal, sigma = noise_levels(model, images["timestep"])
     noisy = signal * latents + sigma * images["noise"]
-
-    def loss(params: Weights) -> tuple[Array, Metrics]:
-        unet = whole(networks, frozen, params).unet
-        eps = unet(noisy, images["timestep"].astype(jnp.float32), context)
-        return ((eps - images["noise"]) ** 2).mean(), {}
-
-    return loss_gradients(loss, state, statistics)
+    eps = networks.unet(noisy, images["timestep"].astype(jnp.float32), context)
+    return ((eps - images["noise"]) ** 2).mean(), {}
 
 
 def encoded(
-    networks: Networks, frozen: Weights, params: Weights, model: ModelConfig, hq: Float[Array, "B H W 3"]
+    networks: Networks, model: ModelConfig, hq: Float[Array, "B H W 3"]
 ) -> tuple[Float[Array, "B h w L"], Float[Array, "B T D"]]:
     """Scaled latents and tokens of faces, from the frozen autoencoder and token tower."""
-    networks = whole(networks, frozen, params)
     latents = networks.vae.encode(hq)[0].astype(jnp.float32) * model.vae.scaling_factor
     return latents, tokens(networks, model, hq)
 
@@ -89,4 +70,4 @@ def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
     return networks.vae.decode(clean / model.vae.scaling_factor).astype(jnp.float32)
 
 
-STAGE = Stage(("unet",), draw, gradients, show)
+STAGE = Stage(("unet",), draw, show, loss=loss)

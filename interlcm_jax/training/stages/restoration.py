@@ -2,17 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from interlcm_jax.imaging.color_fix import color_fix
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.models.discriminator import PatchDiscriminator
-from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.restoration import Networks, draw_noise, restore
 from interlcm_jax.training.config import REMAT, TrainConfig
-from interlcm_jax.training.gradients import image_gradients, whole
-from interlcm_jax.training.stage import NOISE, Gradients, Images, Stage, stream
-from interlcm_jax.training.state import TRAINED, TrainState, Weights
+from interlcm_jax.training.stage import NOISE, Images, Stage, stream
+from interlcm_jax.training.state import TRAINED
 
 SEED = 0  # of the noise of what is shown
 
@@ -23,38 +20,10 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
     return {"noise": jax.random.normal(stream(config, NOISE, step), shape, jnp.float32)}
 
 
-def gradients(
-    config: TrainConfig,
-    model: ModelConfig,
-    networks: Networks,
-    discriminator: PatchDiscriminator,
-    state: TrainState,
-    frozen: Weights,
-    perceptual: LPIPSParams | None,
-    adversarial: Float[Array, ""],
-    statistics: Weights,
-    images: Images,
-) -> Gradients:
-    """L1, LPIPS and hinge GAN of the restored images; only the encoders' gradients are computed."""
-
-    def generate(params: Weights) -> tuple[Array, Array]:
-        noise = images["noise"].swapaxes(0, 1)
-        remat_calls = REMAT[config.remat][1]
-        networks_now = whole(networks, frozen, params)
-        return restore(networks_now, model, images["lq"], noise, remat_calls=remat_calls), jnp.zeros(())
-
-    onet = getattr(whole(networks, frozen, state.params), "onet", None)
-    return image_gradients(
-        generate,
-        config.losses,
-        discriminator,
-        onet,
-        state,
-        perceptual,
-        adversarial,
-        statistics,
-        images["hq"],
-    )
+def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> tuple[Array, Array]:
+    """The restored images, through all calls."""
+    noise, remat_calls = images["noise"].swapaxes(0, 1), REMAT[config.remat][1]
+    return restore(networks, model, images["lq"], noise, remat_calls=remat_calls), jnp.zeros(())
 
 
 def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
@@ -63,4 +32,4 @@ def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
     return color_fix(restore(networks, model, lq, noise), lq, model.color_fix)
 
 
-STAGE = Stage(TRAINED, draw, gradients, show)
+STAGE = Stage(TRAINED, draw, show, generate)

@@ -12,15 +12,11 @@ from jaxtyping import Array, Float
 from interlcm_jax.imaging.clip_preprocess import clip_preprocess
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
-from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.layers import Linear
-from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.weights import abstract
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import TrainConfig
-from interlcm_jax.training.gradients import loss_gradients, whole
-from interlcm_jax.training.stage import MASK, Gradients, Images, Metrics, Stage, stream
-from interlcm_jax.training.state import TrainState, Weights
+from interlcm_jax.training.stage import MASK, Images, Metrics, Stage, stream
 
 
 class PatchHead(nnx.Module):
@@ -53,32 +49,17 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
     }
 
 
-def gradients(
-    config: TrainConfig,
-    model: ModelConfig,
-    networks: Networks,
-    discriminator: PatchDiscriminator,
-    state: TrainState,
-    frozen: Weights,
-    perceptual: LPIPSParams | None,
-    adversarial: Float[Array, ""],
-    statistics: Weights,
-    images: Images,
-) -> Gradients:
+def loss(
+    config: TrainConfig, model: ModelConfig, networks: Networks, average: Networks, images: Images
+) -> tuple[Array, Metrics]:
     """Mean squared error of all patches, hidden or not."""
     size = model.clip_vision.image_size
     lq, hq = (clip_preprocess(images[name], size) for name in ("lq", "hq"))
-    target = patches(hq, model.clip_vision.patch_size)
-
-    def loss(params: Weights) -> tuple[Array, Metrics]:
-        networks_now = whole(networks, frozen, params)
-        chosen = jnp.where(images["low"][:, None, None, None], lq, hq)
-        found = completed(networks_now.clip_vision, networks_now.head, chosen, images["seen"])
-        error = ((found.astype(jnp.float32) - target) ** 2).mean(-1)
-        hidden = (~images["seen"]).astype(jnp.float32)
-        return error.mean(), {"loss/hidden": (error * hidden).sum() / jnp.maximum(hidden.sum(), 1)}
-
-    return loss_gradients(loss, state, statistics)
+    chosen = jnp.where(images["low"][:, None, None, None], lq, hq)
+    found = completed(networks.clip_vision, networks.head, chosen, images["seen"])
+    error = ((found.astype(jnp.float32) - patches(hq, model.clip_vision.patch_size)) ** 2).mean(-1)
+    hidden = (~images["seen"]).astype(jnp.float32)
+    return error.mean(), {"loss/hidden": (error * hidden).sum() / jnp.maximum(hidden.sum(), 1)}
 
 
 def completed(
@@ -119,4 +100,4 @@ def helpers(config: TrainConfig, model: ModelConfig) -> dict[str, nnx.Module]:
     return {"head": abstract(lambda rngs: PatchHead(model.clip_vision, rngs=rngs, dtype=jnp.dtype(config.dtype)))}
 
 
-STAGE = Stage(("clip_vision", "head"), draw, gradients, show, helpers)
+STAGE = Stage(("clip_vision", "head"), draw, show, loss=loss, helpers=helpers)
