@@ -39,7 +39,7 @@ def test_so_are_the_gradients_of_weights_and_input():
 
     pairs = zip(*(jax.tree.leaves(gradients(form)) for form in (upsample_within_conv, upsample_then_conv)), strict=True)
     for merged, plain in pairs:
-        # The bias' gradients are sums of about 70, where float32 has steps of 8e-6: two orders of summing differ by two.
+        # The bias' gradients are sums of about 70, where float32 has steps of 8e-6: orders of summing differ by two.
         np.testing.assert_allclose(merged, plain, rtol=5e-7, atol=1e-5)
 
 

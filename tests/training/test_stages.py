@@ -177,8 +177,7 @@ def test_the_pseudo_huber_loss_is_squared_near_and_absolute_far():
     assert float(far) == pytest.approx(49.9, rel=1e-5)
 
 
-# Restored faces are shown in the tests of validation.
-@pytest.mark.parametrize("stage", [stage for stage in TRAINED if stage != "restoration"])
+@pytest.mark.parametrize("stage", list(TRAINED))
 def test_a_stage_shows_pictures(stage, batch):
     config, networks = networks_of(stage)
     lq, hq = (jnp.asarray(batch[name], jnp.float32) / 127.5 - 1 for name in ("lq", "hq"))
