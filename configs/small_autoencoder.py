@@ -25,16 +25,16 @@ config = TrainConfig(
     data=DataConfig(
         path="runs/data/train", image_size=256, crop=128, warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05)
     ),
-    losses=LossConfig(lpips=0.0, onet=0.1, adversarial=0.0),
+    losses=LossConfig(lpips=0.0, onet=0.0, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     autoencoder=AutoencoderConfig(divergence=1e-5),
     optimizer=OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=1e-4, decay_steps=6000, b2=0.999, clip_norm=1.0, ema=0.995
+        learning_rate=1e-3, final_learning_rate=5e-5, decay_steps=8500, b2=0.99, clip_norm=1.0, ema=0.998
     ),
-    validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
-    run=RunConfig(folder="runs/small/autoencoder", log_every=25, checkpoint_every=200, keep=2),
-    steps=6000,
-    batch_size=4,
+    validation=ValidationConfig(path="runs/data/test", every=1000, count=16, grid=6),
+    run=RunConfig(folder="runs/small/autoencoder", log_every=50, checkpoint_every=500, keep=2),
+    steps=8500,
+    batch_size=2,
     dtype="bfloat16",
     remat="none",
 )
