@@ -43,6 +43,7 @@ class LossConfig:
 
     Attributes:
         l1: of the mean absolute difference.
+        colour: of the mean absolute difference of 8 x 8 means, which colours depend on more than on `l1`.
         lpips: of LPIPS (VGG).
         onet: of `metrics.onet`, which needs no weights but those of the mtcnn package.
         adversarial: of the discriminator's verdict, from step `adversarial_from` on.
@@ -55,6 +56,7 @@ class LossConfig:
     """
 
     l1: float = 1.0
+    colour: float = 0.0
     lpips: float = 1.0
     onet: float = 0.0
     adversarial: float = 0.1
@@ -273,9 +275,12 @@ class TrainConfig:
         wrong = [
             f"{name} is {value}, but must be {must}" for name, (value, right, must) in demands.items() if not right
         ]
-        weights = (self.losses.l1, self.losses.lpips, self.losses.onet, self.losses.adversarial)
+        losses = self.losses
+        weights = (losses.l1, losses.colour, losses.lpips, losses.onet, losses.adversarial)
         if min(weights) < 0 or max(weights) == 0:
-            wrong.append(f"losses.l1, lpips, onet and adversarial are {weights}, but none may be below 0, nor all be 0")
+            wrong.append(
+                f"losses.l1, colour, lpips, onet and adversarial are {weights}, but none may be below 0, nor all be 0"
+            )
         if not (self.start.model or self.start.random or self.start.lcm):
             wrong.append("of start.model, start.random and start.lcm none is given, but one must be")
         if self.start.lcm and not self.start.clip:

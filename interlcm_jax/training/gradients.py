@@ -138,6 +138,8 @@ def _pixel_losses(
     terms = {}
     if weights.l1:
         terms["l1"] = losses.l1(restored, hq)
+    if weights.colour:
+        terms["colour"] = losses.colour(restored, hq)
     if weights.lpips:
         terms["lpips"] = lpips(perceptual, restored, hq, weights.lpips_input).mean()
     if weights.onet:
