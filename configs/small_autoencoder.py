@@ -1,7 +1,7 @@
 """First stage of the small model, from nothing: the autoencoder, on crops of 128 pixels.
 
 interlcm dataset FACES -o runs/data/train --size 256 --exclude-last 64
-interlcm dataset FACES -o runs/data/test --size 256 --only-last 64 --frozen
+interlcm dataset FACES -o runs/data/test --size 256 --only-last 64 --frozen --degradation release-256
 python train.py configs/small_autoencoder.py
 interlcm export runs/small/autoencoder --model-folder -o runs/small/autoencoder/model
 """

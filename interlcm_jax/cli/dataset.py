@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError
 
-DEGRADATIONS = ("release", "harsh", "grey", "strokes", "difface")
+DEGRADATIONS = ("release", "release-256", "harsh", "grey", "strokes", "difface")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -86,13 +86,19 @@ class DegradationConfig:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """One of the settings below: "release", "harsh", "grey" or "strokes"."""
-        return {"release": cls.release, "harsh": cls.harsh, "grey": cls.grey, "strokes": cls.brushed}[name]()
+        """One of the settings below: "release", "release-256", "harsh", "grey" or "strokes"."""
+        settings = {"release": cls.release, "release-256": cls.release_256, "harsh": cls.harsh}
+        return (settings | {"grey": cls.grey, "strokes": cls.brushed})[name]()
 
     @classmethod
     def release(cls) -> Self:
         """What the released models for restoration were trained on."""
         return cls()
+
+    @classmethod
+    def release_256(cls) -> Self:
+        """The release's for faces of 256 pixels, which it makes as hard to tell as those of 512."""
+        return cls(blur_sigma=(0.05, 5.0), downsampling=(1.0, 6.0))
 
     @classmethod
     def harsh(cls) -> Self:

@@ -1,0 +1,38 @@
+"""Last stage of the small model: InterLCM with three network calls, the encoders trained on the restoration losses.
+
+python train.py configs/small_3step.py
+interlcm export runs/small/3step --model-folder -o runs/small/3step/model
+"""
+
+from interlcm_jax.data.augment import WarpConfig
+from interlcm_jax.data.degradation import DegradationConfig
+from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.models.discriminator import DiscriminatorConfig
+from interlcm_jax.training.config import (
+    LossConfig,
+    OptimizerConfig,
+    RunConfig,
+    StartConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+
+config = TrainConfig(
+    start=StartConfig(model="runs/small/distillation/model", fresh=True, num_network_calls=3),
+    data=DataConfig(
+        path="runs/data/train",
+        image_size=256,
+        degradation=DegradationConfig.release_256(),
+        warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
+    ),
+    losses=LossConfig(colour=1.0, lpips=0.0, onet=0.1, adversarial=0.02, adversarial_from=1500),
+    discriminator=DiscriminatorConfig.small(),
+    optimizer=OptimizerConfig(
+        learning_rate=5e-4, final_learning_rate=5e-5, decay_steps=3000, b2=0.99, clip_norm=1.0, ema=0.998
+    ),
+    validation=ValidationConfig(path="runs/data/test", every=250, count=16, grid=6),
+    run=RunConfig(folder="runs/small/3step", log_every=25, checkpoint_every=250, keep=2),
+    steps=3000,
+    batch_size=2,
+    remat="none",
+)

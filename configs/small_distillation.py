@@ -1,0 +1,38 @@
+"""Fourth stage of the small model: the prior distilled into a latent consistency model with guidance embedding.
+
+python train.py configs/small_distillation.py
+interlcm export runs/small/distillation --model-folder -o runs/small/distillation/model
+"""
+
+from interlcm_jax.data.augment import WarpConfig
+from interlcm_jax.data.degradation import DegradationConfig
+from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.training.config import (
+    DistillationConfig,
+    OptimizerConfig,
+    RunConfig,
+    StartConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+
+config = TrainConfig(
+    stage="distillation",
+    start=StartConfig(model="runs/small/prior/model"),
+    data=DataConfig(
+        path="runs/data/train",
+        image_size=256,
+        degradation=DegradationConfig.release_256(),
+        warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
+    ),
+    # The model restores at a guidance weight of 1 (a scale of 2).
+    distillation=DistillationConfig(guidance=(0.0, 4.0)),
+    optimizer=OptimizerConfig(
+        learning_rate=2e-4, final_learning_rate=2e-5, decay_steps=2000, b2=0.99, clip_norm=1.0, ema=0.99
+    ),
+    validation=ValidationConfig(path="runs/data/test", every=500, count=6, grid=6),
+    run=RunConfig(folder="runs/small/distillation", log_every=50, checkpoint_every=250, keep=2),
+    steps=2000,
+    batch_size=8,
+    remat="none",
+)

@@ -1,0 +1,29 @@
+"""Third stage of the small model, from nothing: the diffusion prior on the latents, conditioned on tokens.
+
+python train.py configs/small_prior.py
+interlcm export runs/small/prior --model-folder -o runs/small/prior/model
+"""
+
+from interlcm_jax.data.augment import WarpConfig
+from interlcm_jax.data.degradation import DegradationConfig
+from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.training.config import OptimizerConfig, RunConfig, StartConfig, TrainConfig, ValidationConfig
+
+config = TrainConfig(
+    stage="prior",
+    start=StartConfig(model="runs/small/token_tower/model"),
+    data=DataConfig(
+        path="runs/data/train",
+        image_size=256,
+        degradation=DegradationConfig.release_256(),
+        warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
+    ),
+    optimizer=OptimizerConfig(
+        learning_rate=5e-4, final_learning_rate=5e-5, decay_steps=6000, b2=0.99, clip_norm=1.0, ema=0.998
+    ),
+    validation=ValidationConfig(path="runs/data/test", every=1000, count=6, grid=6),
+    run=RunConfig(folder="runs/small/prior", log_every=50, checkpoint_every=500, keep=2),
+    steps=6000,
+    batch_size=8,
+    remat="none",
+)
