@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import math
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -273,12 +274,21 @@ class Checkpoints:
             step, self._saving = self._saving, None
             if jax.process_index() == 0:
                 for left in self.folder.glob(f"{step}{_UNFINISHED}*"):
-                    shutil.rmtree(left, ignore_errors=True)
+                    _remove(left)
             self._manager.reload()
             raise InterLCMError(
                 f"{self.folder}: the checkpoint of step {step} can't be saved ({brief(error)}); the earlier ones are "
                 f"whole. Make room or mend the folder, and run again: it goes on from step {self.latest() or 0}"
             ) from error
+
+
+def _remove(folder: Path) -> None:
+    """Removes what a failed save wrote, whose threads may go on for a moment and write again."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+        time.sleep(0.1)
 
 
 def _by_path(tree: Any) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_no_worker_outlives_a_program_that_is_ended(tmp_path, number, group):
         assert len(workers) == 2
         # Ctrl-C reaches the whole group.
         (os.killpg if group else os.kill)(run.pid, number)
-        run.wait(timeout=20)
+        run.wait(timeout=100)
         deadline = time.monotonic() + 20
         while not all(map(gone, workers)):
             assert time.monotonic() < deadline, "workers are left over"

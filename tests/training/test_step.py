@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,13 @@ from interlcm_jax.training.state import (
     split_weights,
     state_shardings,
 )
-from interlcm_jax.training.step import make_step
+from interlcm_jax.training.step import _accumulated, make_step
 from tests.miniature import miniature_model
 from tests.models.random_weights import fill_randomly
 
 MODEL = ModelConfig.miniature()
 BATCH = 8
+PARTS = 4  # of accumulation; no other loop of the step is as long
 CONFIG = TrainConfig(
     start=StartConfig(random="miniature"),
     discriminator=DiscriminatorConfig.miniature(),
@@ -110,14 +112,29 @@ def moments(optimizer) -> list[dict]:
     return [found for part in optimizer for found in part if isinstance(found, dict)]
 
 
-def test_accumulated_parts_give_the_whole_batch(steps):
-    """With batch norm over single images the parts can't be told from the whole."""
-    losses = dataclasses.replace(CONFIG.losses, batch_norm="image")
-    whole = dataclasses.replace(CONFIG, losses=losses)
-    parts = dataclasses.replace(whole, accumulate=4)
-    ours, reference = steps(parts), steps(whole)
-    for name in ("loss", "grad_norm", "grad_norm/discriminator"):
-        assert ours[1][1][name] == pytest.approx(reference[1][1][name], rel=1e-3), name
+def test_accumulated_parts_are_every_nth_image_and_their_means_are_returned():
+    """Statistics go from part to part."""
+
+    def gradients(state, frozen, perceptual, adversarial, statistics, images):
+        total = images["hq"].sum()
+        return {"weight": state.weight * images["hq"].mean()}, statistics * 2 + total, {"loss": images["hq"].max()}
+
+    state = types.SimpleNamespace(weight=10.0, statistics=jnp.float32(1))
+    run = functools.partial(_accumulated(gradients, 2), state, None, None, None)
+    grads, statistics, metrics = jax.jit(run)({"hq": jnp.asarray([1.0, 20.0, 3.0, 40.0])})
+    assert float(grads["weight"]) == pytest.approx(10 * (2 + 30) / 2)
+    assert float(metrics["loss"]) == pytest.approx((3 + 40) / 2)
+    assert float(statistics) == (1 * 2 + 4) * 2 + 60
+
+
+def test_accumulation_is_the_configurations(judge, batch):
+    """Traced alone: the parts' loop is in the program, and what comes out is a state as before."""
+    networks = abstract_networks(CONFIG, MODEL)
+    state = abstract_state(networks, judge, CONFIG.optimizer, make_mesh(MeshConfig()))
+    step = make_step(dataclasses.replace(CONFIG, accumulate=PARTS), MODEL, networks, judge)
+    program, (new, _) = jax.make_jaxpr(step, return_shape=True)(state, split_weights(networks)[1], None, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert PARTS in [eqn.params["length"] for eqn in program.eqns if eqn.primitive.name == "scan"]
 
 
 def test_recomputing_changes_nothing(steps):
