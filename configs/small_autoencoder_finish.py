@@ -21,17 +21,21 @@ config = TrainConfig(
     stage="autoencoder",
     start=StartConfig(model="runs/small/autoencoder/model"),
     data=DataConfig(
-        path="runs/data/train", image_size=256, crop=128, warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05)
+        path="runs/data/train",
+        image_size=256,
+        crop=128,
+        exchange_colors=0.5,
+        warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=2.0, lpips=0.0, onet=0.1, adversarial=0.02, adversarial_from=1500),
+    losses=LossConfig(colour=2.0, lpips=0.0, onet=0.0, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     autoencoder=AutoencoderConfig(divergence=1e-5),
     optimizer=OptimizerConfig(
-        learning_rate=5e-4, final_learning_rate=3e-5, decay_steps=4000, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=1e-3, final_learning_rate=3e-5, decay_steps=5000, b2=0.99, clip_norm=1.0, ema=0.998
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
     run=RunConfig(folder="runs/small/autoencoder_finish", log_every=50, checkpoint_every=500, keep=2),
-    steps=4000,
+    steps=5000,
     batch_size=2,
     dtype="bfloat16",
     remat="none",

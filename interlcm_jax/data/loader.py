@@ -38,6 +38,8 @@ class DataConfig:
         degradation: how low-quality faces are made.
         flip: how many images are mirrored.
         warp: how far images are turned, scaled and moved.
+        exchange_colors: how many images have their red, green and blue exchanged at random, for an autoencoder that is
+            to keep every colour: faces alone have few.
         crop: pixels of a square cut out of each image at random; None: all of it.
         workers: processes that make batches; 0: a thread of this one does.
         prefetch: batches that each worker makes ahead; 0, without workers: none, on demand.
@@ -52,13 +54,15 @@ class DataConfig:
     degradation: DegradationConfig = dataclasses.field(default_factory=DegradationConfig)
     flip: float = 0.5
     warp: WarpConfig = dataclasses.field(default_factory=WarpConfig)
+    exchange_colors: float = 0.0
     crop: int | None = None
     workers: int = 0
     prefetch: int = 2
 
     def __post_init__(self):
-        if not 0 <= self.flip <= 1:
-            raise InterLCMError(f"data.flip is {self.flip}, but must be from 0 to 1")
+        for name in ("flip", "exchange_colors"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InterLCMError(f"data.{name} is {getattr(self, name)}, but must be from 0 to 1")
         if self.crop is not None and not 1 <= self.crop <= self.image_size:
             raise InterLCMError(f"data.crop is {self.crop}, but must be from 1 to data.image_size, {self.image_size}")
         for name, least in (("image_size", 1), ("workers", 0), ("prefetch", 1 if self.workers else 0)):
@@ -136,6 +140,10 @@ class _Example:
         if self.config.warp.any:
             matrix = draw_warp(self.config.warp, self.config.image_size, rng_for(self.seed, "warp", record, epoch))
             images = {name: warp(image, matrix) for name, image in images.items()}
+        colors = rng_for(self.seed, "colors", record, epoch)
+        if colors.random() < self.config.exchange_colors:
+            order = colors.permutation(3)
+            images = {name: np.ascontiguousarray(image[..., order]) for name, image in images.items()}
         if LQ not in images:
             rng = rng_for(self.seed, "degradation", record, epoch)
             images[LQ] = degrade(images[HQ], draw(self.config.degradation, rng))

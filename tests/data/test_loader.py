@@ -90,6 +90,21 @@ def test_flips_are_as_likely_as_asked(source, flip):
             np.testing.assert_array_equal(hq, expected[:, ::-1] if flip else expected)
 
 
+def test_colors_are_exchanged_in_as_many_images_as_asked_and_in_every_order():
+    """Of pairs in both images alike."""
+    colors = np.broadcast_to(np.array([10, 20, 30], np.uint8), (64, 64, 3))
+    pairs = [{"lq": colors, "hq": colors + np.uint8(1)}] * 300
+    (plain,) = take(pairs, 1, DataConfig(image_size=64, paired=True), batch_size=300)
+    assert (plain["lq"] == colors).all()
+    (batch,) = take(pairs, 1, DataConfig(image_size=64, paired=True, exchange_colors=0.5), batch_size=300)
+    np.testing.assert_array_equal(batch["hq"], batch["lq"] + 1)
+    assert (batch["lq"] == batch["lq"][:, :1, :1]).all()
+    orders, counts = np.unique(batch["lq"][:, 0, 0], axis=0, return_counts=True)
+    assert len(orders) == 6
+    # Half are left alone, and a sixth of the others come out as they were.
+    assert abs(counts[0] / 300 - 7 / 12) < 0.1
+
+
 @pytest.mark.parametrize("start", [1, 2, 5])
 def test_a_later_start_gives_what_an_unbroken_run_does(source, unbroken, start):
     assert_same(take(source, 3, start=start), unbroken[start : start + 3])
