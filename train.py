@@ -186,8 +186,8 @@ def compile_step(config: TrainConfig, start: Start, state: TrainState, mesh: Mes
 
 
 def load_perceptual(config: TrainConfig, mesh: Mesh) -> LPIPSParams | None:
-    """LPIPS' weights on every device; None where that loss has no weight."""
-    if not config.losses.lpips:
+    """LPIPS' weights on every device; None where that loss has no weight, or the stage makes no pictures to judge."""
+    if not config.losses.lpips or stage_of(config).generate is None:
         return None
     source = config.losses.lpips_weights
     weights = random_params(config.seed) if source == "random" else lpips.load(source)

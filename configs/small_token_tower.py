@@ -20,11 +20,11 @@ config = TrainConfig(
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
     optimizer=OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=1e-5, decay_steps=5000, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=1e-3, final_learning_rate=1e-5, decay_steps=4000, b2=0.99, clip_norm=1.0, ema=0.998
     ),
     validation=ValidationConfig(path="runs/data/test", every=1000, count=16, grid=6),
     run=RunConfig(folder="runs/small/token_tower", log_every=50, checkpoint_every=1000, keep=2),
-    steps=5000,
+    steps=4000,
     batch_size=32,
     remat="none",
 )

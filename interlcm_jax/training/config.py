@@ -118,10 +118,12 @@ class PriorConfig:
     Attributes:
         condition_dropout: how many images lose their tokens, so that guidance is possible.
         scale_latents: measure the latents' deviation on the first images, and set the VAE's scaling factor by it.
+        draws: timesteps and noises that each image is trained at in one step; it is encoded once for all of them.
     """
 
     condition_dropout: float = 0.1
     scale_latents: bool = True
+    draws: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +133,12 @@ class DistillationConfig:
     Attributes:
         guidance: least and greatest guidance weight w that the LCM learns.
         huber: width of the pseudo-Huber loss.
+        draws: timesteps, noises and guidance weights that each image is trained at in one step, see `PriorConfig`.
     """
 
     guidance: tuple[float, float] = (2.0, 14.0)
     huber: float = 1e-3
+    draws: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,6 +267,8 @@ class TrainConfig:
                 optimizer.clip_norm is None or optimizer.clip_norm > 0,
                 "above 0, or None",
             ),
+            "prior.draws": (self.prior.draws, self.prior.draws >= 1, "at least 1"),
+            "distillation.draws": (self.distillation.draws, self.distillation.draws >= 1, "at least 1"),
             "losses.adversarial_from": (self.losses.adversarial_from, self.losses.adversarial_from >= 0, "at least 0"),
             "mesh.data": (self.mesh.data, self.mesh.data >= 0, "at least 0"),
             "mesh.fsdp": (self.mesh.fsdp, self.mesh.fsdp >= 1, "at least 1"),

@@ -13,7 +13,14 @@ from interlcm_jax.diffusion.schedule import consistency_coefficients
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import abstract, values, with_values
-from interlcm_jax.training.config import LossConfig, OptimizerConfig, StartConfig, TrainConfig
+from interlcm_jax.training.config import (
+    DistillationConfig,
+    LossConfig,
+    OptimizerConfig,
+    PriorConfig,
+    StartConfig,
+    TrainConfig,
+)
 from interlcm_jax.training.stages import distillation, prior, stage_of, token_tower
 from interlcm_jax.training.start import abstract_networks
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
@@ -88,22 +95,42 @@ def test_a_stage_trains_its_networks_and_its_loss_falls(stage, rate, batch):
 
 
 def test_the_priors_loss_is_the_noises_error_and_dropped_conditions_are_zeros(batch):
+    """At two timesteps of each image."""
     config, networks = networks_of("prior")
+    config = dataclasses.replace(config, prior=PriorConfig(draws=2))
     images = {name: jnp.asarray(x, jnp.float32) / 127.5 - 1 for name, x in batch.items()}
     images |= prior.draw(config, MODEL, jnp.int32(0), images["hq"].shape)
-    images["kept"] = jnp.array([True, False])
+    images["kept"] = jnp.array([[True, True], [False, True]])
     loss, _ = jax.jit(functools.partial(prior.loss, config, MODEL, networks, networks))(images)
 
     @jax.jit
-    def expected(images):
-        latents = networks.vae.encode(images["hq"])[0] * MODEL.vae.scaling_factor
-        alphas = jnp.asarray(MODEL.schedule.alphas_cumprod())[images["timestep"]].reshape(-1, 1, 1, 1)
-        noisy = jnp.sqrt(alphas) * latents + jnp.sqrt(1 - alphas) * images["noise"]
-        context = prior.tokens(networks, MODEL, images["hq"]).at[1].set(0)
-        eps = networks.unet(noisy, images["timestep"].astype(jnp.float32), context)
-        return ((eps - images["noise"]) ** 2).mean()
+    def expected(hq, timestep, noise, kept):
+        latents = networks.vae.encode(hq)[0] * MODEL.vae.scaling_factor
+        alphas = jnp.asarray(MODEL.schedule.alphas_cumprod())[timestep].reshape(-1, 1, 1, 1)
+        noisy = jnp.sqrt(alphas) * latents + jnp.sqrt(1 - alphas) * noise
+        context = prior.tokens(networks, MODEL, hq) * kept.astype(jnp.float32).reshape(-1, 1, 1)
+        return ((networks.unet(noisy, timestep.astype(jnp.float32), context) - noise) ** 2).mean()
 
-    assert float(loss) == pytest.approx(float(expected(images)), rel=1e-4)
+    draws = [expected(images["hq"], *(images[name][:, i] for name in ("timestep", "noise", "kept"))) for i in (0, 1)]
+    assert abs(draws[0] - draws[1]) > 1e-3 * draws[0]
+    assert float(loss) == pytest.approx(float(sum(draws)) / 2, rel=1e-4)
+
+
+def test_an_image_drawn_several_times_is_several_images(batch):
+    """The distillation at two places of each image, against one place of each image given twice."""
+    config, networks = networks_of("distillation")
+    images = {name: jnp.asarray(x, jnp.float32) / 127.5 - 1 for name, x in batch.items()}
+    several = dataclasses.replace(config, distillation=DistillationConfig(draws=2))
+    drawn = distillation.draw(several, MODEL, jnp.int32(0), images["hq"].shape)
+    drawn["place"] = jnp.array([[0, 20], [3, 1]])  # where something is left of the latents
+    twice = {name: jnp.repeat(x, 2, 0) for name, x in images.items()}
+    once = {name: x.reshape(2 * BATCH, 1, *x.shape[2:]) for name, x in drawn.items()}
+
+    def loss(config, images):
+        return distillation.loss(config, MODEL, networks, networks, images)[0]
+
+    found = jax.jit(functools.partial(loss, several))(images | drawn)
+    assert float(found) == pytest.approx(float(jax.jit(functools.partial(loss, config))(twice | once)), rel=1e-5)
 
 
 def test_draws_are_of_seed_and_step_and_cover_their_ranges():

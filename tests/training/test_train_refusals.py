@@ -1,10 +1,12 @@
 """What `train.py` refuses, before any step: it names the field or the file, and ends with exit code 2."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 import train
+from interlcm_jax.errors import WeightsError
 
 MINIATURE = str(Path(train.__file__).with_name("configs") / "miniature.py")
 
@@ -65,3 +67,12 @@ def test_overrides_reach_their_fields():
     assert config.data.degradation.blur_sigma == (1, 2)
     assert config.losses.lpips == 0
     assert config.steps == 400
+
+
+def test_lpips_is_only_loaded_by_stages_that_make_pictures(tmp_path):
+    config = train.read_config(Path(MINIATURE), ["--losses.lpips=1", f"--losses.lpips-weights={tmp_path}"])
+    mesh = train.make_mesh(config.mesh)
+    with pytest.raises(WeightsError):
+        train.load_perceptual(config, mesh)
+    for stage in ("token_tower", "prior", "distillation"):
+        assert train.load_perceptual(dataclasses.replace(config, stage=stage), mesh) is None

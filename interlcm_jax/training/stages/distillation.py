@@ -20,21 +20,21 @@ from interlcm_jax.models.weights import abstract
 from interlcm_jax.restoration import Networks, draw_noise
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.stage import DIFFUSION, GUIDANCE, Images, Metrics, Stage, stream
-from interlcm_jax.training.stages.prior import encoded, noise_levels, tokens
+from interlcm_jax.training.stages.prior import encoded, merged, noise_levels, tokens
 
 SHOWN_STEPS = 4  # of the faces shown
 SEED = 0  # of their noise
 
 
 def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """Of each image its place on the grid (B,), its noise (B, h, w, L), and its guidance weight w (B,)."""
+    """Of each image D times: a place on the grid (B, D), noise (B, D, h, w, L), a guidance weight w (B, D)."""
     place, noise = jax.random.split(stream(config, DIFFUSION, step))
     low, high = config.distillation.guidance
-    grid = model.schedule.original_inference_steps
+    drawn = (shape[0], config.distillation.draws)
     return {
-        "place": jax.random.randint(place, (shape[0],), 0, grid),
-        "noise": jax.random.normal(noise, (shape[0], *model.latent_shape(shape)), jnp.float32),
-        "guidance": jax.random.uniform(stream(config, GUIDANCE, step), (shape[0],), jnp.float32, low, high),
+        "place": jax.random.randint(place, drawn, 0, model.schedule.original_inference_steps),
+        "noise": jax.random.normal(noise, (*drawn, *model.latent_shape(shape)), jnp.float32),
+        "guidance": jax.random.uniform(stream(config, GUIDANCE, step), drawn, jnp.float32, low, high),
     }
 
 
@@ -42,13 +42,13 @@ def loss(
     config: TrainConfig, model: ModelConfig, networks: Networks, average: Networks, images: Images
 ) -> tuple[Array, Metrics]:
     """Pseudo-Huber distance of student and target."""
-    latents, context = encoded(networks, model, images["hq"])
+    latents, context = encoded(networks, model, images["hq"], config.distillation.draws)
+    place, noise, guidance = (merged(images[name]) for name in ("place", "noise", "guidance"))
     every = model.schedule.num_train_timesteps // model.schedule.original_inference_steps
-    timestep = (images["place"] + 1) * every - 1
+    timestep = (place + 1) * every - 1
     earlier = jnp.maximum(timestep - every, 0)
     signal, sigma = level = noise_levels(model, timestep)
-    noisy = signal * latents + sigma * images["noise"]
-    guidance = images["guidance"]
+    noisy = signal * latents + sigma * noise
     led = led_along(networks.teacher, noisy, timestep, context, guidance, level, noise_levels(model, earlier))
     target = consistency(average.unet, model, led, earlier, context, guidance)
     found = consistency(networks.unet, model, noisy, timestep, context, guidance)

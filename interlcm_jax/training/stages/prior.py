@@ -16,13 +16,13 @@ SEED = 0  # of their noise
 
 
 def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """Of each image its timestep (B,), its noise (B, h, w, L), and whether it keeps its condition (B,)."""
+    """Of each image D times: a timestep (B, D), noise (B, D, h, w, L), whether it keeps its condition (B, D)."""
     time, noise = jax.random.split(stream(config, DIFFUSION, step))
-    kept = jax.random.bernoulli(stream(config, DROPOUT, step), 1 - config.prior.condition_dropout, (shape[0],))
+    drawn = (shape[0], config.prior.draws)
     return {
-        "timestep": jax.random.randint(time, (shape[0],), 0, model.schedule.num_train_timesteps),
-        "noise": jax.random.normal(noise, (shape[0], *model.latent_shape(shape)), jnp.float32),
-        "kept": kept,
+        "timestep": jax.random.randint(time, drawn, 0, model.schedule.num_train_timesteps),
+        "noise": jax.random.normal(noise, (*drawn, *model.latent_shape(shape)), jnp.float32),
+        "kept": jax.random.bernoulli(stream(config, DROPOUT, step), 1 - config.prior.condition_dropout, drawn),
     }
 
 
@@ -30,20 +30,25 @@ def loss(
     config: TrainConfig, model: ModelConfig, networks: Networks, average: Networks, images: Images
 ) -> tuple[Array, Metrics]:
     """Mean squared error of the predicted noise."""
-    latents, context = encoded(networks, model, images["hq"])
-    context = jnp.where(images["kept"][:, None, None], context, 0)
-    signal, sigma = noise_levels(model, images["timestep"])
-    noisy = signal * latents + sigma * images["noise"]
-    eps = networks.unet(noisy, images["timestep"].astype(jnp.float32), context)
-    return ((eps - images["noise"]) ** 2).mean(), {}
+    latents, context = encoded(networks, model, images["hq"], config.prior.draws)
+    timestep, noise, kept = (merged(images[name]) for name in ("timestep", "noise", "kept"))
+    context = jnp.where(kept[:, None, None], context, 0)
+    signal, sigma = noise_levels(model, timestep)
+    eps = networks.unet(signal * latents + sigma * noise, timestep.astype(jnp.float32), context)
+    return ((eps - noise) ** 2).mean(), {}
 
 
 def encoded(
-    networks: Networks, model: ModelConfig, hq: Float[Array, "B H W 3"]
-) -> tuple[Float[Array, "B h w L"], Float[Array, "B T D"]]:
-    """Scaled latents and tokens of faces, from the frozen autoencoder and token tower."""
+    networks: Networks, model: ModelConfig, hq: Float[Array, "B H W 3"], draws: int
+) -> tuple[Float[Array, "N h w L"], Float[Array, "N T D"]]:
+    """Scaled latents and tokens of faces, each `draws` times, from the frozen autoencoder and token tower."""
     latents = networks.vae.encode(hq)[0].astype(jnp.float32) * model.vae.scaling_factor
-    return latents, tokens(networks, model, hq)
+    return jnp.repeat(latents, draws, 0), jnp.repeat(tokens(networks, model, hq), draws, 0)
+
+
+def merged(drawn: Array) -> Array:
+    """What was drawn several times of each image, (B, D, ...), as one batch (B D, ...)."""
+    return drawn.reshape(-1, *drawn.shape[2:])
 
 
 def tokens(networks: Networks, model: ModelConfig, images: Float[Array, "B H W 3"]) -> Float[Array, "B T D"]:
