@@ -95,9 +95,11 @@ class AutoencoderConfig:
 
     Attributes:
         divergence: weight of the latents' divergence from a normal distribution.
+        decoder_only: the encoder stays as it is, and so do the latents and all that was trained on them.
     """
 
     divergence: float = 1e-4
+    decoder_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import abstract, values, with_values
 from interlcm_jax.training.config import (
+    AutoencoderConfig,
     DistillationConfig,
     LossConfig,
     OptimizerConfig,
@@ -21,7 +22,7 @@ from interlcm_jax.training.config import (
     StartConfig,
     TrainConfig,
 )
-from interlcm_jax.training.stages import distillation, prior, stage_of, token_tower
+from interlcm_jax.training.stages import autoencoder, distillation, prior, stage_of, token_tower
 from interlcm_jax.training.start import abstract_networks
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
 from interlcm_jax.training.step import make_step
@@ -92,6 +93,26 @@ def test_a_stage_trains_its_networks_and_its_loss_falls(stage, rate, batch):
     still = {path for path in params if path not in moved}
     assert all("cond_proj" in path or path.endswith("bias") or "post_quant" in path for path in still), still
     assert len(moved) > 0.8 * len(params)
+
+
+def test_the_decoder_trains_alone(batch):
+    config, networks = networks_of("autoencoder")
+    images = {name: jnp.asarray(x, jnp.float32) / 127.5 - 1 for name, x in batch.items()}
+    images |= autoencoder.draw(config, MODEL, jnp.int32(0), images["hq"].shape)
+    params, _ = split_weights(networks, ("vae",))
+
+    def loss(decoder_only, params):
+        changed = dataclasses.replace(config, autoencoder=AutoencoderConfig(decoder_only=decoder_only))
+        made, beside = autoencoder.generate(
+            changed, MODEL, with_values(networks, {**values(networks), **params}), images
+        )
+        return losses.l1(made, images["hq"]) + beside
+
+    both, decoder = (jax.jit(jax.grad(functools.partial(loss, only)))(params) for only in (False, True))
+    for path in params:
+        expected = 0 * both[path] if path.startswith(("vae.encoder", "vae.quant")) else both[path]
+        np.testing.assert_allclose(decoder[path], expected, rtol=1e-3, atol=1e-6, err_msg=path)
+    assert any(both[path].any() for path in params if path.startswith("vae.encoder"))
 
 
 def test_the_priors_loss_is_the_noises_error_and_dropped_conditions_are_zeros(batch):

@@ -19,6 +19,8 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
 def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> tuple[Array, Array]:
     """The high-quality faces' round trip through a sample of the posterior, and its small divergence."""
     mean, logvar = (moment.astype(jnp.float32) for moment in networks.vae.encode(images["hq"]))
+    if config.autoencoder.decoder_only:
+        mean, logvar = jax.lax.stop_gradient((mean, logvar))
     latents = mean + jnp.exp(0.5 * logvar) * images["posterior"]
     divergence = losses.divergence(mean, logvar, 1 / model.vae.scaling_factor)
     return networks.vae.decode(latents).astype(jnp.float32), config.autoencoder.divergence * divergence

@@ -1,0 +1,41 @@
+"""First stage of the small model, third part: the decoder's fine texture. The encoder stays, and with it the latents.
+
+python train.py configs/small_autoencoder_decoder.py
+interlcm export runs/small/autoencoder_decoder --model-folder -o runs/small/autoencoder_decoder/model
+"""
+
+from interlcm_jax.data.augment import WarpConfig
+from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.models.discriminator import DiscriminatorConfig
+from interlcm_jax.training.config import (
+    AutoencoderConfig,
+    LossConfig,
+    OptimizerConfig,
+    RunConfig,
+    StartConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+
+config = TrainConfig(
+    stage="autoencoder",
+    start=StartConfig(model="runs/small/autoencoder_finish/model"),
+    data=DataConfig(
+        path="runs/data/train",
+        image_size=256,
+        crop=128,
+        warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
+    ),
+    losses=LossConfig(colour=2.0, lpips=0.0, onet=0.1, adversarial=0.05, adversarial_from=0),
+    discriminator=DiscriminatorConfig.small(),
+    autoencoder=AutoencoderConfig(decoder_only=True),
+    optimizer=OptimizerConfig(
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=2500, b2=0.99, clip_norm=1.0, ema=0.998
+    ),
+    validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
+    run=RunConfig(folder="runs/small/autoencoder_decoder", log_every=50, checkpoint_every=500, keep=2),
+    steps=2500,
+    batch_size=2,
+    dtype="bfloat16",
+    remat="none",
+)
