@@ -1,6 +1,7 @@
 """The schema of a training run: everything that `configs/` sets and the command line may change."""
 
 import dataclasses
+import operator
 from typing import Literal
 
 from interlcm_jax.data.loader import DataConfig
@@ -9,6 +10,22 @@ from interlcm_jax.models.discriminator import DiscriminatorConfig
 
 # What the backward pass computes again, by the config's name: (the blocks of every network, whole network calls).
 REMAT = {"none": (False, False), "blocks": (True, False), "calls": (True, True)}
+# Fields that count something, and their least values.
+_LEAST = {
+    "steps": 1,
+    "accumulate": 1,
+    "start.num_network_calls": 1,
+    "losses.adversarial_from": 0,
+    "prior.draws": 1,
+    "distillation.draws": 1,
+    "optimizer.decay_steps": 1,
+    "mesh.data": 0,
+    "mesh.fsdp": 1,
+    "validation.every": 1,
+    "run.log_every": 1,
+    "run.checkpoint_every": 1,
+    "run.keep": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +42,7 @@ class StartConfig:
         random: sizes of a model of random weights, for trial runs, before `lcm`: nothing is read.
         num_network_calls: calls of the networks in a restoration, 3 or 1.
         task: what is trained: "restoration", "colorization" or "inpainting".
+        without: encoders that are zero and stay so, and have no part in the restoration: the paper's ablations.
     """
 
     model: str | None = None
@@ -35,6 +53,7 @@ class StartConfig:
     random: Literal["miniature", "small", "released"] | None = None
     num_network_calls: int = 3
     task: Literal["restoration", "colorization", "inpainting"] = "restoration"
+    without: tuple[Literal["visual_encoder", "spatial_encoder"], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,43 +265,22 @@ class TrainConfig:
         Raises:
             InterLCMError: names every field that is wrong, and what it must be.
         """
-        optimizer, run = self.optimizer, self.run
+        optimizer, size, parts = self.optimizer, self.batch_size, self.accumulate
         demands = {
-            "steps": (self.steps, self.steps >= 1, "at least 1"),
-            "accumulate": (self.accumulate, self.accumulate >= 1, "at least 1"),
-            "batch_size": (
-                self.batch_size,
-                self.batch_size >= 1 and self.batch_size % max(self.accumulate, 1) == 0,
-                f"a multiple of accumulate, {self.accumulate}",
-            ),
-            "seed": (self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295"),
-            "optimizer.learning_rate": (optimizer.learning_rate, optimizer.learning_rate > 0, "above 0"),
+            "batch_size": (size >= 1 and size % max(parts, 1) == 0, f"a multiple of accumulate, {parts}"),
+            "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
+            "start.without": (len(set(self.start.without)) < 2, "at most one encoder: the other is trained"),
+            "optimizer.learning_rate": (optimizer.learning_rate > 0, "above 0"),
             "optimizer.final_learning_rate": (
-                optimizer.final_learning_rate,
                 0 <= optimizer.final_learning_rate <= optimizer.learning_rate,
                 "from 0 to optimizer.learning_rate",
             ),
-            "optimizer.decay_steps": (optimizer.decay_steps, optimizer.decay_steps >= 1, "at least 1"),
-            "optimizer.ema": (optimizer.ema, 0 <= optimizer.ema < 1, "from 0 to below 1"),
-            "optimizer.clip_norm": (
-                optimizer.clip_norm,
-                optimizer.clip_norm is None or optimizer.clip_norm > 0,
-                "above 0, or None",
-            ),
-            "prior.draws": (self.prior.draws, self.prior.draws >= 1, "at least 1"),
-            "distillation.draws": (self.distillation.draws, self.distillation.draws >= 1, "at least 1"),
-            "losses.adversarial_from": (self.losses.adversarial_from, self.losses.adversarial_from >= 0, "at least 0"),
-            "mesh.data": (self.mesh.data, self.mesh.data >= 0, "at least 0"),
-            "mesh.fsdp": (self.mesh.fsdp, self.mesh.fsdp >= 1, "at least 1"),
-            "start.num_network_calls": (self.start.num_network_calls, self.start.num_network_calls >= 1, "3 or 1"),
-            "run.log_every": (run.log_every, run.log_every >= 1, "at least 1"),
-            "run.checkpoint_every": (run.checkpoint_every, run.checkpoint_every >= 1, "at least 1"),
-            "run.keep": (run.keep, run.keep >= 1, "at least 1"),
-            "validation.every": (self.validation.every, self.validation.every >= 1, "at least 1"),
+            "optimizer.ema": (0 <= optimizer.ema < 1, "from 0 to below 1"),
+            "optimizer.clip_norm": (optimizer.clip_norm is None or optimizer.clip_norm > 0, "above 0, or None"),
         }
-        wrong = [
-            f"{name} is {value}, but must be {must}" for name, (value, right, must) in demands.items() if not right
-        ]
+        value = {name: operator.attrgetter(name)(self) for name in (*_LEAST, *demands)}
+        demands = {name: (value[name] >= least, f"at least {least}") for name, least in _LEAST.items()} | demands
+        wrong = [f"{name} is {value[name]}, but must be {must}" for name, (right, must) in demands.items() if not right]
         losses = self.losses
         weights = (losses.l1, losses.colour, losses.lpips, losses.onet, losses.adversarial)
         if min(weights) < 0 or max(weights) == 0:

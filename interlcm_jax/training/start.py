@@ -78,7 +78,9 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
     for name in NETWORKS:
         if name in stage.trained:
             continue
-        if start.model and (name not in TRAINED or _has_encoders(start)):
+        if name in start.without:
+            _fill_with_zeros(getattr(networks, name), mesh)
+        elif start.model and (name not in TRAINED or _has_encoders(start)):
             load_network(Path(start.model), name, getattr(networks, name), rule)
         elif start.model or start.random:
             _fill_randomly(getattr(networks, name), _stream(config, _RANDOM), mesh)
@@ -214,6 +216,13 @@ def _fill_randomly(network: nnx.Module, key: jax.Array, mesh: Mesh) -> None:
     weights = jax.jit(make, out_shardings=weight_shardings(specs, mesh), compiler_options=options)()
     for path, weight in flat_weights(network).items():
         weight.set_value(weights[path])
+
+
+def _fill_with_zeros(network: nnx.Module, mesh: Mesh) -> None:
+    specs = skeleton(network)
+    places = weight_shardings(specs, mesh)
+    for path, weight in flat_weights(network).items():
+        weight.set_value(jnp.zeros(specs[path].shape, specs[path].dtype, device=places[path]))
 
 
 def _stream(config: TrainConfig, stream: int) -> jax.Array:

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,8 +12,10 @@ from interlcm_jax.cli.main import main
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.discriminator import DiscriminatorConfig
-from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
+from interlcm_jax.models.weights import with_values
+from interlcm_jax.training.config import MeshConfig, RunConfig, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import make_mesh
+from interlcm_jax.training.stages import stage_of
 from interlcm_jax.training.start import initial_weights, load_start
 from interlcm_jax.training.state import split_weights
 from tests.miniature import miniature_model
@@ -50,7 +53,7 @@ def begin(dtype="float32", seed=0, **start):
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     started = load_start(config, mesh)
     params = initial_weights(config, started, mesh)
-    return started.model, params, split_weights(started.networks)[1]
+    return started.model, params, split_weights(started.networks, stage_of(config).trained)[1]
 
 
 def assert_equal(ours, reference):
@@ -84,6 +87,23 @@ def test_a_model_folder_gives_all(folder):
 def test_fresh_encoders(folder):
     _, params, frozen = begin(model=str(folder / "model"), fresh=True)
     assert_new_encoders(params, frozen)
+
+
+@pytest.mark.parametrize("without", ["visual_encoder", "spatial_encoder"])
+def test_an_encoder_that_is_done_without_has_no_part(folder, without):
+    """The restoration isn't touched by what that encoder sees: the UNet has no context, or nothing is added to it."""
+    model, params, frozen = begin(model=str(folder / "model"), without=(without,))
+    other = {"visual_encoder": "spatial_encoder", "spatial_encoder": "visual_encoder"}[without]
+    assert {path.split(".")[0] for path in params} == {other}
+    assert not any(weight.any() for path, weight in frozen.items() if path.startswith(without))
+    networks = with_values(miniature_model().networks, {**frozen, **params})
+    if without == "visual_encoder":
+        tokens = jax.random.normal(jax.random.key(0), (1, model.clip_vision.num_tokens, model.clip_vision.hidden_size))
+        outputs = [networks.visual_encoder(tokens)]
+    else:
+        latents, context = jnp.ones((1, 8, 8, 4)), jnp.ones((1, 7, model.unet.cross_attention_dim))
+        outputs = networks.spatial_encoder(latents, jnp.ones(1), context, jnp.ones((1, 64, 64, 3)))
+    assert not any(output.any() for output in jax.tree.leaves(outputs))
 
 
 def test_a_folder_without_encoders_gets_new_ones(folder, tmp_path):
@@ -149,6 +169,8 @@ def test_what_is_not_there_is_named(start, words):
         ({"start": StartConfig()}, "of start.model, start.random and start.lcm none is given"),
         ({"start": StartConfig(lcm="a/b")}, "start.clip must be"),
         ({"seed": -1}, "seed is -1"),
+        ({"start": StartConfig(random="small", without=("visual_encoder", "spatial_encoder"))}, "start.without is"),
+        ({"run": RunConfig(keep=0), "mesh": MeshConfig(data=-1)}, "mesh.data is -1, .*; run.keep is 0, but must be at"),
     ],
 )
 def test_a_configuration_that_does_not_fit_names_its_fields(changes, words):

@@ -1,5 +1,7 @@
 """The stages of training, in the order in which a model is made from nothing; the last is InterLCM's own training."""
 
+import dataclasses
+
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.stage import Stage
 from interlcm_jax.training.stages import autoencoder, distillation, prior, restoration, token_tower
@@ -14,5 +16,6 @@ _STAGES = {
 
 
 def stage_of(config: TrainConfig) -> Stage:
-    """The stage that a run trains."""
-    return _STAGES[config.stage]
+    """The stage that a run trains, but for the encoders that it does without."""
+    stage = _STAGES[config.stage]
+    return dataclasses.replace(stage, trained=tuple(name for name in stage.trained if name not in config.start.without))
