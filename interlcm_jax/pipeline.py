@@ -236,16 +236,24 @@ class InterLCM:
         result = program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh, vae_slice)
         return jax.tree.map(lambda array: array[:count], result) if mesh is not None else result
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, dtype: DTypeLike | None = None) -> None:
         """Writes a model folder, which appears whole or not at all.
+
+        Args:
+            folder: where it is made.
+            dtype: dtype of the weights in it, "float16" among others; by default the one they are held in.
 
         Raises:
             InterLCMError: the folder exists, or can't be written.
+            WeightsError: a weight is too large for the dtype.
         """
         with whole_folder(Path(folder)) as temporary:
             write_config(temporary, self.config)
             for name in NETWORKS:
-                write_safetensors(weights_file(temporary, name), lazy_weights(getattr(self.networks, name)))
+                weights = lazy_weights(getattr(self.networks, name))
+                if dtype is not None:
+                    weights = {path: weight.astype(jnp.dtype(dtype)) for path, weight in weights.items()}
+                write_safetensors(weights_file(temporary, name), weights)
 
 
 def _named(sharding: ShardingRule, name: str, path: str, shape: tuple[int, ...]) -> jax.sharding.Sharding:

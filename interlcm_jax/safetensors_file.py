@@ -61,6 +61,23 @@ class LazyTensor:
 
         return dataclasses.replace(self, shape=tuple(self.shape[a] for a in axes), load=load)
 
+    def astype(self, dtype: np.dtype) -> "LazyTensor":
+        """The same tensor in another dtype, still unread.
+
+        Raises:
+            WeightsError: when it is read: a number is too large for that dtype.
+        """
+
+        def load(index: Any) -> np.ndarray:
+            before = self.read(index)
+            with np.errstate(over="ignore"):
+                after = before.astype(dtype)
+            if not np.isfinite(after[np.isfinite(before)]).all():
+                raise WeightsError(self.source, [f"a number is too large for {dtype}: {np.abs(before).max():.4g}"])
+            return after
+
+        return dataclasses.replace(self, dtype=np.dtype(dtype), load=load)
+
 
 def from_array(array: np.ndarray, source: Path) -> LazyTensor:
     """Wraps an array that is in memory already."""

@@ -24,6 +24,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run_options.add_argument("--model-folder", action="store_true", help="make a model folder, for interlcm restore")
     run_options.add_argument("--step", type=int, metavar="N", help="which checkpoint (default: the newest)")
     run_options.add_argument("--raw", action="store_true", help="the weights themselves, not their moving average")
+    run_options.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of the model folder's weights (default: float32, as they are trained)",
+    )
     run_options.add_argument("--licence", default="not stated", help="of the trained weights, for the record")
     parser.set_defaults(run=run)
 
@@ -57,7 +63,7 @@ def _export_run(arguments: argparse.Namespace) -> int:
 
     model = trained_model(arguments.model, arguments.step, ema=not arguments.raw, licence=arguments.licence)
     if arguments.model_folder:
-        model.save_pretrained(arguments.out)
+        model.save_pretrained(arguments.out, arguments.dtype)
         print(f"{arguments.out}: a model of {model.config.num_network_calls} network calls, ready for interlcm restore")
         return 0
     with tempfile.TemporaryDirectory(prefix="interlcm-export-") as temporary:

@@ -60,11 +60,11 @@ def skeleton(network: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
 
 def lazy_weights(network: nnx.Module) -> dict[str, LazyTensor]:
     """The network's weights as tensors to write, each taken off its device when it is read."""
-    return {path: _lazy(variable.get_value()) for path, variable in flat_weights(network).items()}
+    return {path: _lazy(path, variable.get_value()) for path, variable in flat_weights(network).items()}
 
 
-def _lazy(array: jax.Array) -> LazyTensor:
-    return LazyTensor(array.shape, np.dtype(array.dtype), Path("memory"), lambda index: np.asarray(array)[index])
+def _lazy(path: str, array: jax.Array) -> LazyTensor:
+    return LazyTensor(array.shape, np.dtype(array.dtype), Path(path), lambda index: np.asarray(array)[index])
 
 
 def misfits(tensors: Mapping[str, LazyTensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -127,3 +128,13 @@ def test_a_permuted_tensor_reads_only_the_slices_asked_for(tmp_path):
     part = watched.transposed((2, 3, 1, 0)).read(np.s_[0:1, 1:3, :, 2:4])
     np.testing.assert_array_equal(part, ARRAYS["conv.weight"].transpose(2, 3, 1, 0)[0:1, 1:3, :, 2:4])
     assert asked == [np.s_[2:4, :, 0:1, 1:3]]
+
+
+def test_another_dtype_is_made_when_it_is_read():
+    tensor = from_array(np.array([1.0, 70000.0, np.inf], np.float32), Path("a"))
+    half = tensor.astype(np.dtype("float16"))
+    assert half.dtype == "float16"
+    np.testing.assert_array_equal(half.read((slice(0, 1),)), np.array([1], np.float16))
+    np.testing.assert_array_equal(half.read((slice(2, 3),)), np.array([np.inf], np.float16))
+    with pytest.raises(WeightsError, match="too large for float16: 7e"):
+        half.read((slice(0, 2),))

@@ -62,6 +62,19 @@ def test_the_command_makes_a_model_folder(run, tmp_path, capsys):
     np.testing.assert_array_equal(trained[path], params[path] + 1)
 
 
+def test_a_model_folder_in_half_precision(run, tmp_path):
+    from safetensors.numpy import load_file
+
+    folder, params, _ = run
+    assert main(["export", str(folder), "--model-folder", "--dtype", "float16", "-o", str(tmp_path / "model")]) == 0
+    stored = load_file(tmp_path / "model" / "visual_encoder.safetensors")
+    assert {str(weight.dtype) for weight in stored.values()} == {"float16"}
+    trained, _ = split_weights(InterLCM.from_pretrained(tmp_path / "model").networks)
+    for path, weight in params.items():
+        assert trained[path].dtype == "float32"
+        np.testing.assert_allclose(trained[path], weight + 1, rtol=2**-11, err_msg=path)
+
+
 def test_the_command_writes_pytorchs_files(run, tmp_path):
     pytest.importorskip("torch")
     assert main(["export", str(run[0]), "--raw", "--step", "7", "-o", str(tmp_path / "out")]) == 0
