@@ -31,7 +31,7 @@ config = TrainConfig(
         learning_rate=1e-3, final_learning_rate=2e-5, decay_steps=2500, b2=0.99, clip_norm=1.0, ema=0.998
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=6, grid=6),
-    run=RunConfig(folder="runs/small/prior", log_every=50, checkpoint_every=500, keep=2),
+    run=RunConfig(folder="runs/small/prior", log_every=50, checkpoint_every=250, keep=2),
     steps=2500,
     batch_size=4,
     remat="none",
