@@ -27,8 +27,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run_options.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="of the model folder's weights (default: float32, as they are trained)",
+        help="of the weights of --model-folder (default: float32, as they are trained)",
     )
     run_options.add_argument("--licence", default="not stated", help="of the trained weights, for the record")
     parser.set_defaults(run=run)
@@ -38,9 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Exports, with a progress bar."""
     if arguments.model is not None and _is_run(arguments.model):
         return _export_run(arguments)
-    if arguments.model_folder or arguments.raw or arguments.step is not None:
+    if arguments.model_folder or arguments.raw or arguments.step is not None or arguments.dtype:
         model = arguments.model or "the default model"
-        raise InterLCMError(f"{model}: no training run, which --model-folder, --step and --raw are for")
+        raise InterLCMError(f"{model}: no training run, which --model-folder, --dtype, --step and --raw are for")
     from interlcm_jax.default_model import describe_model, find_model
     from interlcm_jax.model_folder import read_config
 
@@ -56,6 +55,8 @@ def _is_run(folder: Path) -> bool:
 
 
 def _export_run(arguments: argparse.Namespace) -> int:
+    if arguments.dtype and not arguments.model_folder:
+        raise InterLCMError("--dtype is for --model-folder; PyTorch's files are in float32")
     try:
         from interlcm_jax.training.release import trained_model
     except ImportError as error:

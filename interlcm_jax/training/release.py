@@ -45,6 +45,7 @@ def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licen
     origin = {"origin": f"{run.name}, step {step}{', EMA' if ema else ''}", "licence": licence}
     trained = stage_of(config).trained
     named = {name: origin for name in trained if name in NETWORKS}
+    named |= {name: {"origin": "zero: trained without it", "licence": licence} for name in config.start.without}
     model = dataclasses.replace(model, weights={**model.weights, **named})
     arrays = {path: jnp.asarray(array) for path, array in weights.items()}
     # Without the stage's helpers, which no model has.

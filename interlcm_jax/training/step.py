@@ -60,7 +60,8 @@ def make_step(
         state = TrainState(
             step=state.step + 1,
             params=params,
-            ema=jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.ema, params),
+            # In this form the average of a weight that stays is that weight, to the bit.
+            ema=jax.tree.map(lambda average, new: average + (1 - decay) * (new - average), state.ema, params),
             optimizer=moments,
             discriminator=started(judged[0], state.discriminator),
             statistics=started(statistics, state.statistics),

@@ -27,16 +27,21 @@ CONFIG = TrainConfig(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run with a checkpoint after whose start the weights moved, and the frozen networks it started from."""
-    run, mesh = tmp_path_factory.mktemp("runs") / "mine", make_mesh(MeshConfig(), jax.devices()[:1])
-    start = load_start(dataclasses.replace(CONFIG, dtype="float32"), mesh)
-    params = initial_weights(CONFIG, start, mesh)
-    state = initial_state(params, *discriminator_weights(start.discriminator), CONFIG.optimizer)
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    return folder, *save_run(folder, CONFIG)
+
+
+def save_run(folder, config):
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    start = load_start(dataclasses.replace(config, dtype="float32"), mesh)
+    params = initial_weights(config, start, mesh)
+    state = initial_state(params, *discriminator_weights(start.discriminator), config.optimizer)
     state = dataclasses.replace(state, ema=jax.tree.map(lambda weight: weight + 1, params))
-    with Checkpoints(run / CHECKPOINTS) as checkpoints:
-        config = {"train": dataclasses.asdict(CONFIG), "model": start.model.to_json()}
-        checkpoints.save(7, state, config=config, position=7)
+    with Checkpoints(folder / CHECKPOINTS) as checkpoints:
+        saved = {"train": dataclasses.asdict(config), "model": start.model.to_json()}
+        checkpoints.save(7, state, config=saved, position=7)
         checkpoints.wait()
-    return run, params, split_weights(start.networks)[1]
+    return params, split_weights(start.networks)[1]
 
 
 @pytest.mark.parametrize("ema", [True, False])
@@ -51,6 +56,17 @@ def test_the_model_has_the_trained_weights_and_the_frozen_ones(run, ema):
     assert (model.config.num_network_calls, model.config.task, model.config.color_fix) == (1, "colorization", "none")
     origin = "mine, step 7, EMA" if ema else "mine, step 7"
     assert model.config.weights["visual_encoder"] == {"origin": origin, "licence": "CC BY-NC-SA 4.0"}
+
+
+def test_an_encoder_that_the_run_did_without_is_zero_and_said_to_be(tmp_path):
+    start = dataclasses.replace(CONFIG.start, without=("visual_encoder",))
+    save_run(tmp_path / "mine", dataclasses.replace(CONFIG, start=start))
+    model = trained_model(tmp_path / "mine")
+    weights = split_weights(model.networks, ("visual_encoder",))[0]
+    assert weights
+    assert not any(weight.any() for weight in weights.values())
+    origins = {name: model.config.weights[name]["origin"] for name in ("visual_encoder", "spatial_encoder")}
+    assert origins == {"visual_encoder": "zero: trained without it", "spatial_encoder": "mine, step 7, EMA"}
 
 
 def test_the_command_makes_a_model_folder(run, tmp_path, capsys):
@@ -73,6 +89,11 @@ def test_a_model_folder_in_half_precision(run, tmp_path):
     for path, weight in params.items():
         assert trained[path].dtype == "float32"
         np.testing.assert_allclose(trained[path], weight + 1, rtol=2**-11, err_msg=path)
+
+
+def test_a_dtype_is_of_a_model_folder(run, tmp_path, capsys):
+    assert main(["export", str(run[0]), "--dtype", "float16", "-o", str(tmp_path / "out")]) == 2
+    assert "--dtype is for --model-folder" in capsys.readouterr().err
 
 
 def test_the_command_writes_pytorchs_files(run, tmp_path):
