@@ -1,4 +1,4 @@
-"""A trial run of all of the training: tiny networks of random weights on 64 x 64 pixels. Two CPU cores, some minutes.
+"""A trial run of all of the training: tiny networks of random weights on 64 x 64 pixels. Two CPU cores, eight minutes.
 
     interlcm dataset FACES -o runs/data/train --size 64 --exclude-last 64
     interlcm dataset FACES -o runs/data/test --size 64 --only-last 64 --frozen
