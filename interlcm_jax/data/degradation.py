@@ -195,7 +195,7 @@ def degrade(hq: Image, draws: Draws) -> Image:
     Blind degradation, as the release's and, before it, GFPGAN's (Wang et al. 2021, equation 1): blur, downsampling
     (bilinear), noise, JPEG, and back to the size it had (bilinear), computed in float32 from 0 to 1.
     """
-    lq = hq.astype(np.float32) / 255
+    lq = np.divide(hq, 255, dtype=np.float32)
     if draws.blind is not None:
         lq = _degrade_blind(lq, draws.blind)
     if draws.color_shift is not None:
@@ -208,8 +208,7 @@ def degrade(hq: Image, draws: Draws) -> Image:
 
 def _degrade_blind(image: Float32[np.ndarray, "H W 3"], draws: Blind) -> Float32[np.ndarray, "H W 3"]:
     height, width, _ = image.shape
-    kernel = gaussian_kernel(draws.kernel_size, draws.sigma_x, draws.sigma_y, draws.rotation)
-    image = cv2.filter2D(image, -1, kernel)
+    image = _blur(image, draws)
     size = max(1, int(width // draws.scale)), max(1, int(height // draws.scale))
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     noise = np.random.Generator(np.random.PCG64(draws.noise_seed)).standard_normal(image.shape, np.float32)
@@ -219,6 +218,16 @@ def _degrade_blind(image: Float32[np.ndarray, "H W 3"], draws: Blind) -> Float32
     _, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, draws.jpeg_quality])
     decoded = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     return cv2.resize(decoded.astype(np.float32) / 255, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _blur(image: Float32[np.ndarray, "H W 3"], draws: Blind) -> Float32[np.ndarray, "H W 3"]:
+    if draws.sigma_x == draws.sigma_y:
+        # The same but for rounding, in a third of the time: a round Gaussian is a row's times a column's.
+        axis = np.arange(draws.kernel_size) - (draws.kernel_size - 1) / 2
+        weights = np.exp(-0.5 * (axis / draws.sigma_x) ** 2)
+        weights = (weights / weights.sum()).astype(np.float32)
+        return cv2.sepFilter2D(image, -1, weights, weights)
+    return cv2.filter2D(image, -1, gaussian_kernel(draws.kernel_size, draws.sigma_x, draws.sigma_y, draws.rotation))
 
 
 def gaussian_kernel(size: int, sigma_x: float, sigma_y: float, rotation: float) -> Float32[np.ndarray, "size size"]:
@@ -232,4 +241,5 @@ def gaussian_kernel(size: int, sigma_x: float, sigma_y: float, rotation: float) 
 
 
 def _to_bytes(image: Float32[np.ndarray, "H W 3"]) -> Image:
-    return np.rint(image * 255).clip(0, 255).astype(np.uint8)
+    # Rounds to even and stops at 255, in one pass; no image here is below 0.
+    return cv2.convertScaleAbs(image, alpha=255)
