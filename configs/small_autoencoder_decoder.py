@@ -30,11 +30,11 @@ config = TrainConfig(
     discriminator=DiscriminatorConfig.small(),
     autoencoder=AutoencoderConfig(decoder_only=True),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=2500, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=2000, b2=0.99, clip_norm=1.0, ema=0.998
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
     run=RunConfig(folder="runs/small/autoencoder_decoder", log_every=50, checkpoint_every=500, keep=2),
-    steps=2500,
+    steps=2000,
     batch_size=2,
     dtype="bfloat16",
     remat="none",

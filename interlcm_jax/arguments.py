@@ -42,7 +42,7 @@ def check_calls(num_network_calls: int | None, noise: Array | None, config: Mode
     """The number of network calls: the one asked for, else the noise's, else the model's."""
     if num_network_calls is None:
         num_network_calls = config.num_network_calls if noise is None or noise.ndim != 5 else noise.shape[0]
-    most = config.schedule.original_inference_steps - 1
+    most = config.schedule.original_inference_steps - config.skipped_steps
     return _integer("num_network_calls", num_network_calls, 1, most)
 
 

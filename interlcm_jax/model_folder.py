@@ -38,6 +38,7 @@ class ModelConfig:
         spatial_encoder: the trained ControlNet.
         schedule: the LCM's noise schedule.
         num_network_calls: network calls of a restoration, 3 or 1: what the trained weights were trained for.
+        skipped_steps: steps of the LCM's schedule whose clean prediction the low-quality face stands for.
         task: what the trained weights do, one of `TASKS`.
         color_fix: the task's default colour fix.
         guidance_scale: classifier-free guidance scale that the guidance embedding states.
@@ -52,6 +53,7 @@ class ModelConfig:
     spatial_encoder: ControlNetConfig
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     num_network_calls: int = 3
+    skipped_steps: int = 1
     task: str = "restoration"
     color_fix: str = "wavelet"
     guidance_scale: float = 8.0
@@ -156,7 +158,9 @@ class ModelConfig:
         }
         if wrong := [f"{what} ({a} and {b})" for what, (a, b) in pairs.items() if a != b]:
             raise InterLCMError(f"the networks don't fit each other: {'; '.join(wrong)}")
-        if not 1 <= self.num_network_calls < self.schedule.original_inference_steps:
+        if self.skipped_steps < 0:
+            raise InterLCMError(f"skipped_steps is {self.skipped_steps}, but must be at least 0")
+        if not 1 <= self.num_network_calls <= self.schedule.original_inference_steps - self.skipped_steps:
             raise InterLCMError(f"num_network_calls is {self.num_network_calls}, but must be 3 or 1, or alike")
         for name, allowed in (("task", TASKS), ("color_fix", METHODS)):
             if getattr(self, name) not in allowed:

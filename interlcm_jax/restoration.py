@@ -78,7 +78,7 @@ def restore(
         Restored images, near [-1, 1], not clipped.
     """
     unet, encoder = networks.unet, networks.spatial_encoder
-    steps = restoration_steps(config.schedule, noise.shape[0])
+    steps = restoration_steps(config.schedule, noise.shape[0], config.skipped_steps)
     context = networks.visual_encoder(
         networks.clip_vision(clip_preprocess(lq, config.clip_vision.image_size)).astype(jnp.float32)
     )

@@ -50,7 +50,13 @@ def edit_config(folder, change):
 def test_configs_are_read_as_they_were_written(tmp_path, config):
     origin = {"unet": {"origin": "ünet", "licence": "MIT"}}
     config = dataclasses.replace(
-        config, num_network_calls=1, task="colorization", color_fix="none", guidance_scale=7.5, weights=origin
+        config,
+        num_network_calls=1,
+        skipped_steps=0,
+        task="colorization",
+        color_fix="none",
+        guidance_scale=7.5,
+        weights=origin,
     )
     config.check()
     write_config(tmp_path, config)
@@ -105,6 +111,7 @@ def test_a_file_in_the_folders_place(tmp_path):
         ("vae", "block_out_channels", 8, "config.json"),
         ("unet", "use_linear_projection", True, "use_linear_projection=True"),
         (None, "num_network_calls", 0, "num_network_calls is 0"),
+        (None, "skipped_steps", -1, "skipped_steps is -1"),
         (None, "num_network_calls", "three", "config.json"),
         (None, "image_size", 60, "image_size is 60, but must be a multiple of 8"),
         (None, "task", "sharpening", "task is 'sharpening'"),

@@ -1,10 +1,13 @@
 """The restoration path as a function: how the VAE's share of it is cut."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interlcm_jax import restoration
 from interlcm_jax.restoration import _in_slices, restore
 from tests.miniature import miniature_model
 
@@ -35,3 +38,17 @@ def test_vae_in_slices_restores_the_same():
 
     whole, sliced = both(model.networks)
     np.testing.assert_allclose(sliced, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("skipped", "timesteps"), [(0, [999, 679, 339]), (1, [759, 499, 259]), (2, [599, 399, 199])])
+def test_starts_where_the_model_was_trained_to(skipped, timesteps, monkeypatch):
+    model, seen = miniature_model(), []
+    config = dataclasses.replace(model.config, skipped_steps=skipped)
+
+    def sample(denoiser, latents, noise, steps, inputs, *, unroll):
+        seen.extend(steps.timesteps.tolist())
+        return latents
+
+    monkeypatch.setattr(restoration, "sample", sample)
+    jax.eval_shape(lambda n: restore(n, config, jnp.zeros((1, 64, 64, 3)), jnp.zeros((3, 1, 8, 8, 4))), model.networks)
+    assert seen == timesteps

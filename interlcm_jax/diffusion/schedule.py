@@ -89,21 +89,21 @@ class Steps(NamedTuple):
     c_out: np.ndarray
 
 
-def restoration_steps(config: ScheduleConfig, num_network_calls: int) -> Steps:
+def restoration_steps(config: ScheduleConfig, num_network_calls: int, skipped_steps: int = 1) -> Steps:
     """Coefficients of InterLCM's calls: the LCM schedule of one step more, whose first runs no network.
 
     The first step's clean prediction is the low-quality image itself (InterLCM, section 3.2), so "3-step" means the
-    last three of four timesteps: [999, 759, 499, 259] without the 999.
+    last three of four timesteps: [999, 759, 499, 259] without the 999. Other `skipped_steps` start earlier (0) or
+    later.
 
     Raises:
-        InterLCMError: fewer than one call, or more than there are steps on the grid after the first.
+        InterLCMError: fewer than one call, or more than there are steps on the grid after the skipped ones.
     """
-    most = config.original_inference_steps - 1
+    grid = config.original_inference_steps
+    most = grid - skipped_steps
     if not 1 <= num_network_calls <= most:
-        raise InterLCMError(
-            f"num_network_calls is {num_network_calls}, but an LCM of {most + 1} steps takes 1 to {most}"
-        )
-    return lcm_steps(config, config.timesteps(num_network_calls + 1)[1:])
+        raise InterLCMError(f"num_network_calls is {num_network_calls}, but an LCM of {grid} steps takes 1 to {most}")
+    return lcm_steps(config, config.timesteps(num_network_calls + skipped_steps)[skipped_steps:])
 
 
 def lcm_steps(config: ScheduleConfig, timesteps: np.ndarray) -> Steps:

@@ -15,6 +15,7 @@ _LEAST = {
     "steps": 1,
     "accumulate": 1,
     "start.num_network_calls": 1,
+    "start.skipped_steps": 0,
     "losses.adversarial_from": 0,
     "prior.draws": 1,
     "distillation.draws": 1,
@@ -41,6 +42,7 @@ class StartConfig:
         sd15: diffusers folder or hub name of the UNet (`unet/`) that a new Spatial Encoder starts as; else the LCM's.
         random: sizes of a model of random weights, for trial runs, before `lcm`: nothing is read.
         num_network_calls: calls of the networks in a restoration, 3 or 1.
+        skipped_steps: steps of the LCM's schedule that the low-quality face stands for: 0 to start from more noise.
         task: what is trained: "restoration", "colorization" or "inpainting".
         without: encoders that are zero and stay so, and have no part in the restoration: the paper's ablations.
     """
@@ -52,6 +54,7 @@ class StartConfig:
     sd15: str | None = None
     random: Literal["miniature", "small", "released"] | None = None
     num_network_calls: int = 3
+    skipped_steps: int = 1
     task: Literal["restoration", "colorization", "inpainting"] = "restoration"
     without: tuple[Literal["visual_encoder", "spatial_encoder"], ...] = ()
 

@@ -71,7 +71,11 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
         model = read_config(Path(start.model)) if start.model else getattr(ModelConfig, start.random)()
         published = {}
     model = dataclasses.replace(
-        model, num_network_calls=start.num_network_calls, task=start.task, color_fix=TASKS[start.task]
+        model,
+        num_network_calls=start.num_network_calls,
+        skipped_steps=start.skipped_steps,
+        task=start.task,
+        color_fix=TASKS[start.task],
     )
     model.check()
     networks = abstract_networks(config, model)

@@ -49,6 +49,13 @@ def test_the_three_step_model_skips_the_first_timestep():
     np.testing.assert_allclose(steps.c_out, scaled / np.sqrt(scaled**2 + 0.25), rtol=1e-6)
 
 
+def test_other_starts_skip_other_timesteps():
+    assert restoration_steps(CONFIG, 4, skipped_steps=0).timesteps.tolist() == [999, 759, 499, 259]
+    assert restoration_steps(CONFIG, 2, skipped_steps=2).timesteps.tolist() == [499, 259]
+    with pytest.raises(InterLCMError, match="takes 1 to 48"):
+        restoration_steps(CONFIG, 49, skipped_steps=2)
+
+
 @pytest.mark.parametrize("calls", [0, -1, 50])
 def test_refuses_calls_that_are_not_on_the_grid(calls):
     with pytest.raises(InterLCMError, match=f"num_network_calls is {calls}, .* takes 1 to 49"):

@@ -77,11 +77,12 @@ def assert_new_encoders(params, unet):
 
 
 def test_a_model_folder_gives_all(folder):
-    model, params, frozen = begin(model=str(folder / "model"), num_network_calls=1, task="inpainting")
+    model, params, frozen = begin(model=str(folder / "model"), num_network_calls=1, skipped_steps=2, task="inpainting")
     trained, others = split_weights(miniature_model().networks)
     assert_equal(params, trained)
     assert_equal(frozen, others)
-    assert (model.num_network_calls, model.task, model.color_fix) == (1, "inpainting", "none")
+    assert (model.num_network_calls, model.skipped_steps, model.task) == (1, 2, "inpainting")
+    assert model.color_fix == "none"
 
 
 def test_fresh_encoders(folder):
