@@ -6,7 +6,6 @@ interlcm export runs/small/autoencoder_decoder --model-folder -o runs/small/auto
 
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.loader import DataConfig
-from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     AutoencoderConfig,
     LossConfig,
@@ -26,15 +25,14 @@ config = TrainConfig(
         crop=128,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=2.0, lpips=0.0, onet=0.1, adversarial=0.05, adversarial_from=0),
-    discriminator=DiscriminatorConfig.small(),
+    losses=LossConfig(colour=2.0, texture=1.0, lpips=0.0, onet=0.1, adversarial=0.0),
     autoencoder=AutoencoderConfig(decoder_only=True),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=2000, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=600, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
-    run=RunConfig(folder="runs/small/autoencoder_decoder", log_every=50, checkpoint_every=500, keep=2),
-    steps=2000,
+    validation=ValidationConfig(path="runs/data/test", every=200, count=16, grid=6),
+    run=RunConfig(folder="runs/small/autoencoder_decoder", log_every=50, checkpoint_every=200, keep=2),
+    steps=600,
     batch_size=2,
     dtype="bfloat16",
     remat="none",

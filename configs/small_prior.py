@@ -28,11 +28,11 @@ config = TrainConfig(
     # A face costs twice as much to encode as to denoise.
     prior=PriorConfig(draws=4),
     optimizer=OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, decay_steps=1500, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=1e-3, final_learning_rate=2e-5, decay_steps=1300, b2=0.99, clip_norm=1.0, ema=0.998
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=6, grid=6),
     run=RunConfig(folder="runs/small/prior", log_every=50, checkpoint_every=250, keep=2),
-    steps=1500,
+    steps=1300,
     batch_size=4,
     remat="none",
 )

@@ -1,10 +1,17 @@
 """The losses that InterLCM trains with (section 3.4 of the paper; constants as in the release)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 COLOUR_SQUARE = 8
+TEXTURE_SQUARE = 8
+# Offsets of the four directions of second differences, rows and columns.
+_DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
+# Of a mean square below which a root's gradient would blow up; a tenth of a level of 255.
+_FAINT = 1e-6
 
 
 def l1(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, ""]:
@@ -18,11 +25,35 @@ def colour(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Fl
     Where details are missed, a pixel's difference is theirs, and its sign hardly depends on colour: an autoencoder
     that is trained on `l1` alone gives green leaves back as brown ones. Details cancel in the means.
     """
-    batch, height, width, channels = restored.shape
-    rows, columns = height // COLOUR_SQUARE, width // COLOUR_SQUARE
-    gap = (restored - hq)[:, : rows * COLOUR_SQUARE, : columns * COLOUR_SQUARE]
-    squares = gap.reshape(batch, rows, COLOUR_SQUARE, columns, COLOUR_SQUARE, channels)
-    return jnp.abs(squares.mean((2, 4))).mean()
+    return jnp.abs(_square_means(restored - hq, COLOUR_SQUARE)).mean()
+
+
+def texture(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, ""]:
+    """Mean absolute difference of how much fine detail there is, whatever its phase.
+
+    That is the root mean square, over squares of `TEXTURE_SQUARE` pixels, of second differences in each of four
+    directions. `l1` alone leaves out all detail whose place can't be told; this asks for as much of it, and as
+    directed, as there was.
+    """
+    return jnp.abs(_detail(restored) - _detail(hq)).mean()
+
+
+def _detail(image: Float[Array, "B H W 3"]) -> Float[Array, "D B h w 3"]:
+    height, width = image.shape[1:3]
+
+    def shifted(rows: int, columns: int) -> Array:
+        return image[:, 1 + rows : height - 1 + rows, 1 + columns : width - 1 + columns]
+
+    second = [shifted(y, x) + shifted(-y, -x) - 2 * shifted(0, 0) for y, x in _DIRECTIONS]
+    return jnp.stack([jnp.sqrt(_square_means(each**2, TEXTURE_SQUARE) + _FAINT) for each in second])
+
+
+def _square_means(image: Float[Array, "B H W C"], size: int) -> Float[Array, "B h w C"]:
+    """Means of squares; rows and columns that don't fill one are left out."""
+    batch, height, width, channels = image.shape
+    rows, columns = height // size, width // size
+    squares = image[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
+    return squares.mean((2, 4))
 
 
 def generator_hinge(fake: Float[Array, "B h w 1"]) -> Float[Array, ""]:
@@ -38,6 +69,14 @@ def discriminator_fake_hinge(fake: Float[Array, "B h w 1"]) -> Float[Array, ""]:
 def discriminator_real_hinge(real: Float[Array, "B h w 1"]) -> Float[Array, ""]:
     """What the discriminator pays for real patches it scores below 1."""
     return jax.nn.relu(1 - real).mean()
+
+
+def matching(fake: Sequence[Float[Array, "B h w C"]], real: Sequence[Float[Array, "B h w C"]]) -> Float[Array, ""]:
+    """Mean absolute difference of the discriminator's features of restored and real images, a layer as much as another.
+
+    It ties what the discriminator asks for to the very image (Wang et al. 2018, pix2pixHD, equation 4).
+    """
+    return sum(jnp.abs(a - b).mean() for a, b in zip(fake, real, strict=True)) / len(fake)
 
 
 def divergence(mean: Float[Array, "B h w L"], logvar: Float[Array, "B h w L"], deviation: float) -> Float[Array, ""]:

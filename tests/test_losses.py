@@ -1,4 +1,4 @@
-"""What isn't compared with PyTorch elsewhere: the loss on colours."""
+"""What isn't compared with PyTorch elsewhere: the losses on colours and on texture."""
 
 import jax
 import jax.numpy as jnp
@@ -27,3 +27,43 @@ def test_colour_equals_a_plain_computation_and_leaves_odd_edges_out():
         for c in range(3)
     ]
     assert float(losses.colour(jnp.asarray(first), jnp.asarray(second))) == pytest.approx(np.mean(gaps), rel=1e-5)
+
+
+def test_texture_is_of_the_amount_of_detail_whatever_its_phase():
+    hq = jnp.broadcast_to(0.4 * jnp.asarray(np.indices((34, 34)).sum(0) % 2 - 0.5)[None, :, :, None], (1, 34, 34, 3))
+    assert float(losses.texture(jnp.roll(hq, 1, axis=2) + 0.2, hq)) == pytest.approx(0, abs=1e-6)
+    blurred = losses.texture(0.5 * hq, hq)
+    # A checkerboard's second differences are four times its deviation along rows and columns, and none diagonally.
+    assert float(blurred) == pytest.approx((0.4 + 0.4 + 0 + 0) / 4, rel=1e-3)
+    assert float(losses.texture(hq, 0.5 * hq)) == pytest.approx(float(blurred))
+
+
+def test_texture_tells_directions_apart():
+    stripes = jnp.broadcast_to(jnp.asarray(np.indices((34, 34))[0] % 2, jnp.float32)[None, :, :, None], (1, 34, 34, 3))
+    assert float(losses.texture(stripes.transpose(0, 2, 1, 3), stripes)) > 0.3
+
+
+def test_texture_equals_a_plain_computation_and_leaves_odd_edges_out():
+    first, second = (np.asarray(jax.random.normal(jax.random.key(i), (2, 19, 29, 3)), np.float64) for i in (0, 1))
+
+    def detail(image: np.ndarray, row: int, column: int, direction: tuple[int, int]) -> np.ndarray:
+        total = 0
+        for y in range(1 + 8 * row, 9 + 8 * row):
+            for x in range(1 + 8 * column, 9 + 8 * column):
+                before, after = (image[:, y + s * direction[0], x + s * direction[1]] for s in (-1, 1))
+                total += (before + after - 2 * image[:, y, x]) ** 2
+        return np.sqrt(total / 64)
+
+    gaps = [
+        np.abs(detail(first, row, column, direction) - detail(second, row, column, direction))
+        for row in range(2)
+        for column in range(3)
+        for direction in ((0, 1), (1, 0), (1, 1), (1, -1))
+    ]
+    actual = losses.texture(jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32))
+    assert float(actual) == pytest.approx(np.mean(gaps), rel=1e-5)
+
+
+def test_texture_of_a_flat_image_has_finite_gradients():
+    hq = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
+    assert jnp.isfinite(jax.grad(losses.texture)(jnp.zeros_like(hq), hq)).all()

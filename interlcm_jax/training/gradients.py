@@ -65,12 +65,13 @@ def gradients(
         return (grads, jax.tree.map(jnp.zeros_like, state.discriminator)), statistics, {"loss": value, **metrics}
     onet = getattr(whole(state.params), "onet", None)
     pixel_losses = functools.partial(_pixel_losses, config.losses, onet, perceptual, images["hq"])
-    weight, judge = config.losses.adversarial, functools.partial(_judge, discriminator, config.losses.batch_norm)
+    judge = functools.partial(_judge, discriminator, config.losses.batch_norm)
+    judged = config.losses.adversarial or config.losses.matching
     return _image_gradients(
         lambda params: stage.generate(config, model, whole(params), images),
         pixel_losses,
-        judge if weight else None,
-        weight * adversarial,
+        functools.partial(_verdict_gradients, config.losses, judge) if judged else None,
+        adversarial,
         state,
         statistics,
         images["hq"],
@@ -80,13 +81,13 @@ def gradients(
 def _image_gradients(
     generate: Callable[[Weights], tuple[Array, Array]],
     pixel_losses: Callable[[Array], tuple[Array, Metrics]],
-    judge: Callable[[Weights, Array, Weights], tuple[Array, Weights]] | None,
-    weight: Float[Array, ""],
+    verdict: Callable[[TrainState, Weights, Array, Array], tuple[Array, Weights, Weights, Metrics]] | None,
+    adversarial: Float[Array, ""],
     state: TrainState,
     statistics: Weights,
     hq: Float[Array, "B H W 3"],
 ) -> Gradients:
-    """Of images: their own losses, and the discriminator's verdict where there is a judge.
+    """Of images: their own losses, and the discriminator's verdict where there is one.
 
     Both sides share one pass forward: the discriminator judges the very images the losses are of, with the weights it
     has before the step.
@@ -95,17 +96,18 @@ def _image_gradients(
     (pixel_loss, metrics), image_grad = jax.value_and_grad(pixel_losses, has_aux=True)(restored)
     metrics["loss"] = pixel_loss + beside
     judged_grads = jax.tree.map(jnp.zeros_like, state.discriminator)
-    if judge is not None:
-        verdict_grad, judged_grads, statistics, verdicts = _verdict_gradients(judge, state, statistics, restored, hq)
-        image_grad += weight * verdict_grad
-        metrics["loss"] += weight * verdicts["loss/adversarial"]
+    if verdict is not None:
+        verdict_grad, judged_grads, statistics, verdicts = verdict(state, statistics, restored, hq)
+        image_grad += adversarial * verdict_grad
+        metrics["loss"] += adversarial * verdicts.pop("loss")
         metrics |= verdicts
     (grads,) = back_to_params((image_grad, jnp.ones_like(beside)))
     return (grads, judged_grads), statistics, metrics
 
 
 def _verdict_gradients(
-    judge: Callable[[Weights, Array, Weights], tuple[Array, Weights]],
+    weights: LossConfig,
+    judge: Callable[[Weights, Array, Weights], tuple[list[Array], Weights]],
     state: TrainState,
     statistics: Weights,
     restored: Float[Array, "B H W 3"],
@@ -113,22 +115,32 @@ def _verdict_gradients(
 ) -> tuple[Float[Array, "B H W 3"], Weights, Weights, Metrics]:
     """Gradients of the generator's loss to the images, of the discriminator's to its weights; its new statistics."""
     fake, back_to_fake, statistics = jax.vjp(judge, state.discriminator, restored, statistics, has_aux=True)
-    generator_loss, verdict = jax.value_and_grad(losses.generator_hinge)(fake)
-    fake_loss, fake_grad = jax.value_and_grad(losses.discriminator_fake_hinge)(fake)
+    fake_loss, fake_grad = jax.value_and_grad(lambda fake: losses.discriminator_fake_hinge(fake[-1]))(fake)
 
-    def judge_real(params: Weights) -> tuple[Array, tuple[Weights, Array]]:
+    def judge_real(params: Weights) -> tuple[Array, tuple[Weights, list[Array]]]:
         real, moved = judge(params, hq, statistics)
-        return losses.discriminator_real_hinge(real), (moved, real)
+        return losses.discriminator_real_hinge(real[-1]), (moved, real)
 
     (real_loss, (statistics, real)), real_grads = jax.value_and_grad(judge_real, has_aux=True)(state.discriminator)
-    fake_grads = back_to_fake(fake_grad)[0]
-    metrics = {
-        "loss/adversarial": generator_loss,
+    (loss, metrics), verdict = jax.value_and_grad(functools.partial(_verdict, weights, real), has_aux=True)(fake)
+    metrics |= {
+        "loss": loss,
         "loss/discriminator": fake_loss + real_loss,
-        "logits/real": real.mean(),
-        "logits/restored": fake.mean(),
+        "logits/real": real[-1].mean(),
+        "logits/restored": fake[-1].mean(),
     }
+    fake_grads = back_to_fake(fake_grad)[0]
     return back_to_fake(verdict)[1], jax.tree.map(jnp.add, fake_grads, real_grads), statistics, metrics
+
+
+def _verdict(weights: LossConfig, real: list[Array], fake: list[Array]) -> tuple[Float[Array, ""], Metrics]:
+    """What the restoration pays the discriminator, of its features of real and restored images, the logits last."""
+    metrics = {"loss/adversarial": losses.generator_hinge(fake[-1])}
+    total = weights.adversarial * metrics["loss/adversarial"]
+    if weights.matching:
+        metrics["loss/matching"] = losses.matching(fake[:-1], real[:-1])
+        total += weights.matching * metrics["loss/matching"]
+    return total, metrics
 
 
 def _pixel_losses(
@@ -140,6 +152,8 @@ def _pixel_losses(
         terms["l1"] = losses.l1(restored, hq)
     if weights.colour:
         terms["colour"] = losses.colour(restored, hq)
+    if weights.texture:
+        terms["texture"] = losses.texture(restored, hq)
     if weights.lpips:
         terms["lpips"] = lpips(perceptual, restored, hq, weights.lpips_input).mean()
     if weights.onet:
@@ -150,15 +164,15 @@ def _pixel_losses(
 
 def _judge(
     discriminator: PatchDiscriminator, batch_norm: str, params: Weights, images: Array, statistics: Weights
-) -> tuple[Float[Array, "B h w 1"], Weights]:
-    """The discriminator's logits in training, and its moved statistics."""
+) -> tuple[list[Float[Array, "B h w C"]], Weights]:
+    """The discriminator's features in training, the logits last, and its moved statistics."""
 
-    def logits(images: Array) -> tuple[Array, Weights]:
+    def features(images: Array) -> tuple[list[Array], Weights]:
         network = with_values(discriminator, {**params, **statistics})
         # Losses are in float32 whatever the compute dtype.
-        return network(images, train=True).astype(jnp.float32), values(network, nnx.BatchStat)
+        return [x.astype(jnp.float32) for x in network.features(images, train=True)], values(network, nnx.BatchStat)
 
     if batch_norm == "global":
-        return logits(images)
-    single, moved = jax.vmap(lambda image: logits(image[None]))(images)
-    return single[:, 0], jax.tree.map(lambda each: each.mean(0), moved)
+        return features(images)
+    single, moved = jax.vmap(lambda image: features(image[None]))(images)
+    return [x[:, 0] for x in single], jax.tree.map(lambda each: each.mean(0), moved)

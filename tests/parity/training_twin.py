@@ -23,7 +23,7 @@ MODEL = ModelConfig.miniature()
 MODEL = dataclasses.replace(MODEL, visual_encoder=dataclasses.replace(MODEL.visual_encoder, norm_num_groups=8))
 CONFIG = TrainConfig(
     start=StartConfig(random="miniature"),
-    losses=LossConfig(adversarial_from=0, lpips_weights="random"),
+    losses=LossConfig(adversarial_from=0, matching=0.5, lpips_weights="random"),
     # The release's rates, on a schedule short enough to bend within three steps.
     optimizer=OptimizerConfig(decay_steps=4, ema=0.9),
     dtype="float32",
@@ -87,15 +87,28 @@ class Twin:
                     average.mul_(rate.ema).add_(new, alpha=1 - rate.ema)
 
     def losses(self, restored: Tensor, hq: Tensor) -> dict[str, Tensor]:
-        """The release's losses, the discriminator's beside them."""
+        """The release's losses, the matching of features, and the discriminator's loss beside them."""
         weights = CONFIG.losses
         told = {"loss/l1": (restored - hq).abs().mean()}
         told["loss/lpips"] = self.lpips(imagenet(restored), imagenet(hq)).mean()
-        fake, real = self.discriminator(restored), self.discriminator(hq)
+        *features, fake = self.judge(restored)
+        *wanted, real = self.judge(hq)
+        told["loss/matching"] = torch.stack(
+            [(a - b.detach()).abs().mean() for a, b in zip(features, wanted, strict=True)]
+        ).mean()
         told["loss/adversarial"] = -fake.mean()
         told["loss/discriminator"] = torch.relu(1 + fake).mean() + torch.relu(1 - real).mean()
-        names = ("l1", "lpips", "adversarial")
+        names = ("l1", "lpips", "adversarial", "matching")
         return {**told, "loss": sum(getattr(weights, name) * told[f"loss/{name}"] for name in names)}
+
+    def judge(self, images: Tensor) -> list[Tensor]:
+        """What the discriminator's activations give, and its logits."""
+        features = []
+        for layer in self.discriminator.main:
+            images = layer(images)
+            if isinstance(layer, torch.nn.LeakyReLU):
+                features.append(images)
+        return [*features, images]
 
 
 def make_twin() -> Twin:
