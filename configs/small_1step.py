@@ -1,7 +1,7 @@
 """Last stage of the small model: InterLCM with one network call, the encoders trained on the restoration losses.
 
 python train.py configs/small_1step.py
-interlcm export runs/small/1step --model-folder -o runs/small/1step/model
+interlcm export runs/small/1step --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/1step/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

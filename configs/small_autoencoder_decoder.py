@@ -1,7 +1,8 @@
-"""First stage of the small model, third part: the decoder's fine texture. The encoder stays, and with it the latents.
+r"""First stage of the small model, third part: the decoder's fine texture. The encoder stays, and with it the latents.
 
 python train.py configs/small_autoencoder_decoder.py
-interlcm export runs/small/autoencoder_decoder --model-folder -o runs/small/autoencoder_decoder/model
+interlcm export runs/small/autoencoder_decoder --model-folder --licence 'CC BY-NC-SA 4.0' \
+    -o runs/small/autoencoder_decoder/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

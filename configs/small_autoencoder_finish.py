@@ -1,7 +1,8 @@
-"""First stage of the small model, second part: the autoencoder's colours and sharpness.
+r"""First stage of the small model, second part: the autoencoder's colours and sharpness.
 
 python train.py configs/small_autoencoder_finish.py
-interlcm export runs/small/autoencoder_finish --model-folder -o runs/small/autoencoder_finish/model
+interlcm export runs/small/autoencoder_finish --model-folder --licence 'CC BY-NC-SA 4.0' \
+    -o runs/small/autoencoder_finish/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

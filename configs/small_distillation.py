@@ -1,7 +1,8 @@
-"""Fourth stage of the small model: the prior distilled into a latent consistency model with guidance embedding.
+r"""Fourth stage of the small model: the prior distilled into a latent consistency model with guidance embedding.
 
 python train.py configs/small_distillation.py
-interlcm export runs/small/distillation --model-folder --dtype float16 -o runs/small/distillation/model
+interlcm export runs/small/distillation --model-folder --licence 'CC BY-NC-SA 4.0' --dtype float16 \
+    -o runs/small/distillation/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

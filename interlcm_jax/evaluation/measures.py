@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from interlcm_jax.faces.mtcnn import load_networks
 from interlcm_jax.metrics import identity, inception
 from interlcm_jax.metrics.image import match_colours, mean_squared_error, ssim
 from interlcm_jax.metrics.landmarks import lmd
@@ -17,6 +18,8 @@ from interlcm_jax.metrics.musiq import MUSIQScorer
 from interlcm_jax.metrics.musiq_patches import multiscale_patches
 from interlcm_jax.metrics.niqe import Pristine, distances
 from interlcm_jax.metrics.niqe_features import BLOCK, block_moments, features
+from interlcm_jax.metrics.onet import onet_distance
+from interlcm_jax.metrics.sharpness import laplacian_variance
 from interlcm_jax.models.lpips import lpips
 
 Images = UInt8[Array, "B H W 3"]
@@ -81,6 +84,13 @@ def _lpips_bgr(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
     return _lpips(params, restored[..., ::-1], hq[..., ::-1])
 
 
+def _onet(_: None) -> Prepared:
+    def distance(onet: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
+        return onet_distance(onet, _floats(restored), _floats(hq))
+
+    return Prepared(load_networks()[2], distance)
+
+
 def _niqe(pristine: Pristine) -> Prepared:
     return Prepared((), lambda _, images: block_moments(images), lambda rows: distances(features(rows), pristine))
 
@@ -93,7 +103,7 @@ def _musiq(scorer: MUSIQScorer) -> Prepared:
 
 
 PAIR = ("restored", "hq")
-_WINDOW, _VGG = 11, 16  # the smallest images of SSIM and of LPIPS, pixels
+_WINDOW, _VGG, _ONET = 11, 16, 48  # the smallest images of SSIM, LPIPS and O-Net, pixels
 
 ERROR = Measure(PAIR, plain(mean_squared_error))
 ERROR_Y = Measure(PAIR, plain(lambda restored, hq: mean_squared_error(restored, hq, "y")))
@@ -107,6 +117,8 @@ SSIM_PYIQA = Measure(
 LPIPS = Measure(PAIR, lambda params: Prepared(params, _lpips), weights="lpips", least=_VGG)
 LPIPS_BGR = Measure(PAIR, lambda params: Prepared(params, _lpips_bgr), weights="lpips", least=_VGG)
 
+SHARPNESS = Measure(("restored",), plain(laplacian_variance), least=3)
+ONET = Measure(PAIR, _onet, least=_ONET)
 
 INCEPTION = Measure(("restored",), lambda network: Prepared(network, inception.features), weights="inception")
 INCEPTION_HQ = Measure(("hq",), lambda network: Prepared(network, inception.features), weights="inception")

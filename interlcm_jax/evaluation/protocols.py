@@ -53,6 +53,11 @@ _ALL = (
         "RestoreFormer++'s and DAEFR's scripts, with VQFR's for LMD and NIQE",
         ("psnr", "ssim", "lpips-bgr", "fid-ffhq", "ida", "lmd", "niqe"),
     ),
+    Protocol(
+        "installed",
+        "what takes no weights but those that an installation brings; only PSNR and SSIM are in papers",
+        ("psnr", "ssim", "onet", "sharpness"),
+    ),
     Protocol("pmrf", "PMRF's scripts; its FID, by torch-fidelity, isn't here", ("psnr", "ssim", "lpips", "deg", "lmd")),
     Protocol("pyiqa-y", "pyiqa's defaults, but for LPIPS, which is VGG's", ("psnr", "ssim-pyiqa", "lpips", "musiq")),
 )

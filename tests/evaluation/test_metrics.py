@@ -101,3 +101,21 @@ def test_metrics_are_chosen_by_name_or_title():
         named("vqfr").choose(["psnr-y"])
     with pytest.raises(InterLCMError, match="choose one of basicsr"):
         named("basic")
+
+
+def test_what_an_installation_brings_needs_no_weights():
+    metrics = named("installed").choose()
+    assert [metric.name for metric in metrics] == ["psnr", "ssim", "onet", "sharpness"]
+    assert not any(metric.weights for metric in metrics)
+
+
+def test_the_distance_of_features_grows_with_the_damage():
+    hq = picture(3, 64)
+    assert one("onet", hq, hq) == 0
+    assert 0 < one("onet", spoilt(hq, 4), hq) < one("onet", spoilt(hq, 40), hq)
+
+
+def test_sharpness_is_of_the_restored_image_alone():
+    metric = METRICS["sharpness"]
+    assert not metric.needs_reference
+    assert metric.measures[0].of == ("restored",)

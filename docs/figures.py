@@ -1,0 +1,97 @@
+"""Draws the figures of docs/miniature.md: the curves of the small model's stages, and the sheet of held-out faces.
+
+python docs/figures.py curves runs/small -o docs/curves.svg
+python docs/figures.py sheet data/test/lq 1step/restored 3step/restored data/test/hq -o docs/faces.jpg
+
+The curves need `pip install matplotlib`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from interlcm_jax.atomic import whole_file
+
+# A panel each: its title, the runs it joins (one goes on where the other ended), and the logged number.
+PANELS = {
+    "autoencoder: PSNR, dB": (("autoencoder", "autoencoder_finish", "autoencoder_decoder"), "validation/psnr"),
+    "token tower: PSNR of completed faces, dB": (("token_tower",), "validation/psnr"),
+    "prior: mean squared error of the noise": (("prior",), "loss"),
+    "distillation: consistency loss": (("distillation",), "loss"),
+    "3-step and 1-step: PSNR, dB": (("3step",), "validation/psnr"),
+    "3-step and 1-step: L1": (("3step",), "loss/l1"),
+}
+BESIDE = {"3step": "1step"}  # drawn into the same panel
+TILE, QUALITY, ROWS = 128, 88, 16
+
+
+def main() -> None:
+    """Draws what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    drawn = commands.add_parser("curves", help="what the runs logged")
+    drawn.add_argument("runs", type=Path, help="the folder of the stages' runs")
+    shown = commands.add_parser("sheet", help="faces side by side")
+    shown.add_argument("columns", type=Path, nargs="+", help="folders, matched by name")
+    for each in (drawn, shown):
+        each.add_argument("-o", "--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.command == "curves":
+        curves(arguments.runs, arguments.out)
+    else:
+        with whole_file(arguments.out) as temporary:
+            sheet(arguments.columns).save(temporary, "JPEG", quality=QUALITY)
+
+
+def curves(runs: Path, out: Path) -> None:
+    """One panel for each of `PANELS`, over the steps."""
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.hashsalt"] = "interlcm"  # else each drawing has other identifiers
+    figure, axes = pyplot.subplots(2, 3, figsize=(11, 5.5), layout="constrained")
+    for axis, (title, (names, number)) in zip(axes.flat, PANELS.items(), strict=True):
+        axis.plot(*joined([runs / name for name in names], number), label=names[-1])
+        if beside := BESIDE.get(names[-1]):
+            axis.plot(*joined([runs / beside], number), label=beside)
+            axis.legend()
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+    with whole_file(out) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def joined(runs: Sequence[Path], number: str) -> tuple[list[int], list[float]]:
+    """A number that runs logged and its steps; each run's steps follow those of the one before."""
+    steps, values, before = [], [], 0
+    for run in runs:
+        records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        # Where a run was taken up again, the later record of a step counts.
+        logged = {record["step"]: record[number] for record in records if number in record}
+        steps += [before + step for step in sorted(logged)]
+        values += [logged[step] for step in sorted(logged)]
+        before += max(record["step"] for record in records)
+    return steps, values
+
+
+def sheet(folders: Sequence[Path]) -> Image.Image:
+    """All faces of the first folder, in blocks of a column for each folder and `ROWS` rows."""
+    columns = [{path.stem: path for path in sorted(folder.iterdir())} for folder in folders]
+    names = sorted(columns[0])
+    blocks = -(-len(names) // ROWS)
+    width = len(folders) * TILE
+    page = np.full((min(len(names), ROWS) * TILE, blocks * width + (blocks - 1) * TILE // 8, 3), 255, np.uint8)
+    for place, name in enumerate(names):
+        block, row = divmod(place, ROWS)
+        for number, column in enumerate(columns):
+            face = Image.open(column[name]).convert("RGB").resize((TILE, TILE), Image.Resampling.LANCZOS)
+            left = block * (width + TILE // 8) + number * TILE
+            page[row * TILE : (row + 1) * TILE, left : left + TILE] = np.asarray(face)
+    return Image.fromarray(page)
+
+
+if __name__ == "__main__":
+    main()
