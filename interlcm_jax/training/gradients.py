@@ -17,7 +17,7 @@ from interlcm_jax.models.lpips import lpips
 from interlcm_jax.models.weights import values, with_values
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import LossConfig, TrainConfig
-from interlcm_jax.training.stage import Images, Metrics
+from interlcm_jax.training.stage import Generated, Images, Metrics
 from interlcm_jax.training.stages import stage_of
 from interlcm_jax.training.state import TrainState, Weights
 
@@ -64,7 +64,7 @@ def gradients(
         (value, metrics), grads = loss(state.params)
         return (grads, jax.tree.map(jnp.zeros_like, state.discriminator)), statistics, {"loss": value, **metrics}
     onet = getattr(whole(state.params), "onet", None)
-    pixel_losses = functools.partial(_pixel_losses, config.losses, onet, perceptual, images["hq"])
+    pixel_losses = functools.partial(_pixel_losses, config.losses, onet, perceptual)
     judge = functools.partial(_judge, discriminator, config.losses.batch_norm)
     judged = config.losses.adversarial or config.losses.matching
     return _image_gradients(
@@ -74,26 +74,29 @@ def gradients(
         adversarial,
         state,
         statistics,
-        images["hq"],
     )
 
 
 def _image_gradients(
-    generate: Callable[[Weights], tuple[Array, Array]],
-    pixel_losses: Callable[[Array], tuple[Array, Metrics]],
+    generate: Callable[[Weights], Generated],
+    pixel_losses: Callable[[Array, Array], tuple[Array, Metrics]],
     verdict: Callable[[TrainState, Weights, Array, Array], tuple[Array, Weights, Weights, Metrics]] | None,
     adversarial: Float[Array, ""],
     state: TrainState,
     statistics: Weights,
-    hq: Float[Array, "B H W 3"],
 ) -> Gradients:
     """Of images: their own losses, and the discriminator's verdict where there is one.
 
     Both sides share one pass forward: the discriminator judges the very images the losses are of, with the weights it
     has before the step.
     """
-    (restored, beside), back_to_params = jax.vjp(generate, state.params)
-    (pixel_loss, metrics), image_grad = jax.value_and_grad(pixel_losses, has_aux=True)(restored)
+
+    def images(params: Weights) -> tuple[tuple[Array, Array], Array]:
+        made = generate(params)
+        return (made.pictures, made.beside), made.wanted
+
+    (restored, beside), back_to_params, hq = jax.vjp(images, state.params, has_aux=True)
+    (pixel_loss, metrics), image_grad = jax.value_and_grad(pixel_losses, has_aux=True)(restored, hq)
     metrics["loss"] = pixel_loss + beside
     judged_grads = jax.tree.map(jnp.zeros_like, state.discriminator)
     if verdict is not None:
@@ -144,7 +147,7 @@ def _verdict(weights: LossConfig, real: list[Array], fake: list[Array]) -> tuple
 
 
 def _pixel_losses(
-    weights: LossConfig, onet: nnx.Module | None, perceptual: LPIPSParams | None, hq: Array, restored: Array
+    weights: LossConfig, onet: nnx.Module | None, perceptual: LPIPSParams | None, restored: Array, hq: Array
 ) -> tuple[Float[Array, ""], Metrics]:
     """What the images cost by themselves. A loss of weight 0 isn't computed."""
     terms = {}

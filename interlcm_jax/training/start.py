@@ -78,6 +78,10 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
         color_fix=TASKS[start.task],
     )
     model.check()
+    if (crop := config.losses.crop) and (not 0 < crop <= model.image_size or crop % model.downsampling):
+        raise InterLCMError(
+            f"losses.crop is {crop}, but must be a multiple of {model.downsampling} and at most {model.image_size}"
+        )
     networks = abstract_networks(config, model)
     for name in NETWORKS:
         if name in stage.trained:

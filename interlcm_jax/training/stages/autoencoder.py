@@ -8,7 +8,7 @@ from interlcm_jax import losses
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import TrainConfig
-from interlcm_jax.training.stage import POSTERIOR, Images, Stage, stream
+from interlcm_jax.training.stage import POSTERIOR, Generated, Images, Stage, stream
 
 
 def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int, ...]) -> dict[str, Array]:
@@ -16,14 +16,15 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
     return {"posterior": jax.random.normal(stream(config, POSTERIOR, step), (shape[0], *model.latent_shape(shape)))}
 
 
-def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> tuple[Array, Array]:
+def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> Generated:
     """The high-quality faces' round trip through a sample of the posterior, and its small divergence."""
     mean, logvar = (moment.astype(jnp.float32) for moment in networks.vae.encode(images["hq"]))
     if config.autoencoder.decoder_only:
         mean, logvar = jax.lax.stop_gradient((mean, logvar))
     latents = mean + jnp.exp(0.5 * logvar) * images["posterior"]
     divergence = losses.divergence(mean, logvar, 1 / model.vae.scaling_factor)
-    return networks.vae.decode(latents).astype(jnp.float32), config.autoencoder.divergence * divergence
+    pictures = networks.vae.decode(latents).astype(jnp.float32)
+    return Generated(pictures, images["hq"], config.autoencoder.divergence * divergence)
 
 
 def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:

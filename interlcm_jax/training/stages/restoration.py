@@ -2,28 +2,46 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from interlcm_jax.imaging.color_fix import color_fix
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.restoration import Networks, draw_noise, restore
+from interlcm_jax.restoration import Networks, decode_latents, draw_noise, restore, restore_latents
 from interlcm_jax.training.config import REMAT, TrainConfig
-from interlcm_jax.training.stage import NOISE, Images, Stage, stream
+from interlcm_jax.training.stage import CORNER, NOISE, Generated, Images, Stage, stream
 from interlcm_jax.training.state import TRAINED
 
 SEED = 0  # of the noise of what is shown
 
 
 def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int, ...]) -> dict[str, Array]:
-    """The noise of each image at each call, (B, calls, h, w, L)."""
-    shape = (shape[0], model.num_network_calls, *model.latent_shape(shape))
-    return {"noise": jax.random.normal(stream(config, NOISE, step), shape, jnp.float32)}
+    """Each image's noise at each call, (B, calls, h, w, L), and the first latent of the part that counts, (B, 2)."""
+    height, width, channels = model.latent_shape(shape)
+    noise = (shape[0], model.num_network_calls, height, width, channels)
+    draws = {"noise": jax.random.normal(stream(config, NOISE, step), noise, jnp.float32)}
+    if config.losses.crop:
+        free = jnp.asarray([(height, width)]) - config.losses.crop // model.downsampling + 1
+        draws["corner"] = jax.random.randint(stream(config, CORNER, step), (shape[0], 2), 0, free)
+    return draws
 
 
-def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> tuple[Array, Array]:
-    """The restored images, through all calls."""
-    noise, remat_calls = images["noise"].swapaxes(0, 1), REMAT[config.remat][1]
-    return restore(networks, model, images["lq"], noise, remat_calls=remat_calls), jnp.zeros(())
+def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> Generated:
+    """The restored images, through all calls, or a part of each, which is decoded as if it were all."""
+    noise, remat_calls, hq = images["noise"].swapaxes(0, 1), REMAT[config.remat][1], images["hq"]
+    clean = restore_latents(networks, model, images["lq"], noise, remat_calls=remat_calls)
+    if crop := config.losses.crop:
+        clean = _cut_out(clean, images["corner"], crop // model.downsampling)
+        hq = _cut_out(hq, images["corner"] * model.downsampling, crop)
+    return Generated(decode_latents(networks, model, clean), hq, jnp.zeros(()))
+
+
+def _cut_out(images: Float[Array, "B H W C"], corners: Int[Array, "B 2"], size: int) -> Float[Array, "B size size C"]:
+    """A square of each image, from its own row and column on."""
+
+    def cut_out(image: Array, corner: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (*corner, 0), (size, size, image.shape[-1]))
+
+    return jax.vmap(cut_out)(images, corners)
 
 
 def show(networks: Networks, model: ModelConfig, lq: Array, hq: Array) -> Array:
