@@ -29,11 +29,11 @@ config = TrainConfig(
     # The model restores at a guidance weight of 1 (a scale of 2).
     distillation=DistillationConfig(guidance=(0.0, 4.0), draws=3),
     optimizer=OptimizerConfig(
-        learning_rate=2e-4, final_learning_rate=2e-5, decay_steps=250, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=2e-4, final_learning_rate=2e-5, decay_steps=350, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=125, count=6, grid=6),
-    run=RunConfig(folder="runs/small/distillation", log_every=50, checkpoint_every=125, keep=2),
-    steps=250,
+    validation=ValidationConfig(path="runs/data/test", every=175, count=6, grid=6),
+    run=RunConfig(folder="runs/small/distillation", log_every=50, checkpoint_every=175, keep=2),
+    steps=350,
     batch_size=4,
     remat="none",
 )

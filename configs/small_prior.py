@@ -32,7 +32,7 @@ config = TrainConfig(
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=6, grid=6),
     run=RunConfig(folder="runs/small/prior", log_every=50, checkpoint_every=250, keep=2),
-    steps=750,
+    steps=1000,
     batch_size=4,
     remat="none",
 )
