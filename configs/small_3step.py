@@ -25,7 +25,7 @@ config = TrainConfig(
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=1.0, texture=0.5, lpips=0.0, onet=0.1, adversarial=0.005, adversarial_from=500, crop=128),
+    losses=LossConfig(colour=1.0, texture=0.5, lpips=0.0, onet=0.1, adversarial=0.005, adversarial_from=200, crop=128),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
         learning_rate=5e-4, final_learning_rate=5e-5, decay_steps=1400, b2=0.99, clip_norm=1.0, ema=0.995
