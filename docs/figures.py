@@ -1,7 +1,8 @@
-"""Draws the figures of docs/miniature.md: the curves of the small model's stages, and the sheet of held-out faces.
+"""Draws the documents' figures: curves of the small model's stages, sheets of held-out faces, the fidelity knobs.
 
 python docs/figures.py curves runs/small -o docs/curves.svg
 python docs/figures.py sheet data/test/lq 1step/restored 3step/restored data/test/hq -o docs/faces.jpg
+python docs/figures.py knobs MODEL data/test/lq data/test/hq --names 00904 -o docs/fidelity.jpg
 
 The curves need `pip install matplotlib`.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from interlcm_jax import InterLCM
 from interlcm_jax.atomic import whole_file
 
 # A panel each: its title, the runs it joins (one goes on where the other ended), and the logged number.
@@ -27,6 +29,7 @@ PANELS = {
 }
 BESIDE = {"3step": "1step"}  # drawn into the same panel
 TILE, QUALITY, ROWS = 128, 88, 16
+FIDELITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def main() -> None:
@@ -37,14 +40,24 @@ def main() -> None:
     drawn.add_argument("runs", type=Path, help="the folder of the stages' runs")
     shown = commands.add_parser("sheet", help="faces side by side")
     shown.add_argument("columns", type=Path, nargs="+", help="folders, matched by name")
-    for each in (drawn, shown):
+    turned = commands.add_parser("knobs", help="faces by fidelity and by number of network calls")
+    turned.add_argument("model", type=Path)
+    turned.add_argument("lq", type=Path, help="a folder of low-quality faces")
+    turned.add_argument("hq", type=Path, help="their originals")
+    turned.add_argument("--names", nargs="+", required=True, help="which faces, without a suffix")
+    for each in (drawn, shown, turned):
         each.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "curves":
         curves(arguments.runs, arguments.out)
-    else:
-        with whole_file(arguments.out) as temporary:
-            sheet(arguments.columns).save(temporary, "JPEG", quality=QUALITY)
+        return
+    page = (
+        sheet(arguments.columns)
+        if arguments.command == "sheet"
+        else knobs(arguments.model, arguments.lq, arguments.hq, arguments.names)
+    )
+    with whole_file(arguments.out) as temporary:
+        page.save(temporary, "JPEG", quality=QUALITY)
 
 
 def curves(runs: Path, out: Path) -> None:
@@ -91,6 +104,19 @@ def sheet(folders: Sequence[Path]) -> Image.Image:
             left = block * (width + TILE // 8) + number * TILE
             page[row * TILE : (row + 1) * TILE, left : left + TILE] = np.asarray(face)
     return Image.fromarray(page)
+
+
+def knobs(model_folder: Path, lq: Path, hq: Path, names: Sequence[str]) -> Image.Image:
+    """A row for each face: LQ; restored at each of `FIDELITIES`; with fewer calls, the fewest first; HQ."""
+    model = InterLCM.from_pretrained(model_folder)
+    settings = [{"fidelity": fidelity} for fidelity in FIDELITIES]
+    settings += [{"num_network_calls": calls} for calls in range(1, model.config.num_network_calls)]
+    rows = []
+    for name in names:
+        low, high = (np.asarray(Image.open(next(folder.glob(f"{name}.*"))).convert("RGB")) for folder in (lq, hq))
+        restored = [model.restore(low[None], seed=0, **setting)[0] for setting in settings]
+        rows.append(np.concatenate([low, *map(np.asarray, restored), high], axis=1))
+    return Image.fromarray(np.concatenate(rows))
 
 
 if __name__ == "__main__":
