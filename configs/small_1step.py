@@ -29,11 +29,12 @@ config = TrainConfig(
     losses=LossConfig(colour=1.0, texture=0.5, lpips=0.0, onet=0.1, adversarial=0.005, adversarial_from=100, crop=128),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=400, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=250, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=100, count=16, grid=6),
+    validation=ValidationConfig(path="runs/data/test", every=50, count=16, grid=6),
     run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=100, keep=2),
-    steps=400,
+    steps=250,
     batch_size=2,
+    dtype="float32",
     remat="none",
 )

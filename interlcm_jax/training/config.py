@@ -230,18 +230,17 @@ class TrainConfig:
         stage: what is trained, see `training.stages`.
         start: the model.
         data: the training faces.
-        losses: their weights.
-        discriminator: its sizes.
+        losses, discriminator: their weights; its sizes.
         autoencoder, token_tower, prior, distillation: of those stages.
         optimizer: how weights move.
-        mesh: how devices are shared out.
+        mesh, run: how devices are shared out; what is kept and shown.
         validation: the held-out faces.
-        run: what is kept and shown.
         steps: of the whole run.
         batch_size: images a step, over all devices.
         accumulate: parts that a step's batch is taken in, one after the other, to save memory.
         dtype: of the computation; weights that are trained are kept in float32, frozen ones in this.
         remat: what the backward pass computes again instead of keeping it, see `REMAT`.
+        unroll: compile each network call by itself, not one loop: longer, for CPUs' sake, whose loops are slow.
         seed: of everything random.
     """
 
@@ -263,6 +262,7 @@ class TrainConfig:
     accumulate: int = 1
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Literal["none", "blocks", "calls"] = "blocks"
+    unroll: bool = False
     seed: int = 0
 
     def check(self) -> None:

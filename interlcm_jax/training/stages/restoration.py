@@ -28,7 +28,7 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
 def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> Generated:
     """The restored images, through all calls, or a part of each, which is decoded as if it were all."""
     noise, remat_calls, hq = images["noise"].swapaxes(0, 1), REMAT[config.remat][1], images["hq"]
-    clean = restore_latents(networks, model, images["lq"], noise, remat_calls=remat_calls)
+    clean = restore_latents(networks, model, images["lq"], noise, unroll=config.unroll, remat_calls=remat_calls)
     if crop := config.losses.crop:
         clean = _cut_out(clean, images["corner"], crop // model.downsampling)
         hq = _cut_out(hq, images["corner"] * model.downsampling, crop)
