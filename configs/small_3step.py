@@ -32,7 +32,7 @@ config = TrainConfig(
     ),
     validation=ValidationConfig(path="runs/data/test", every=200, count=16, grid=6),
     run=RunConfig(folder="runs/small/3step", log_every=25, checkpoint_every=200, keep=2),
-    steps=1200,
+    steps=1000,
     batch_size=2,
     dtype="float32",
     remat="none",
