@@ -28,6 +28,7 @@ PANELS = {
     "3-step and 1-step: L1": (("3step",), "loss/l1"),
 }
 BESIDE = {"3step": "1step"}  # drawn into the same panel
+LOG = "log.jsonl"
 TILE, QUALITY, ROWS = 128, 88, 16
 FIDELITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -68,7 +69,8 @@ def curves(runs: Path, out: Path) -> None:
     figure, axes = pyplot.subplots(2, 3, figsize=(11, 5.5), layout="constrained")
     for axis, (title, (names, number)) in zip(axes.flat, PANELS.items(), strict=True):
         axis.plot(*joined([runs / name for name in names], number), label=names[-1])
-        if beside := BESIDE.get(names[-1]):
+        beside = BESIDE.get(names[-1])
+        if beside and (runs / beside / LOG).is_file():
             axis.plot(*joined([runs / beside], number), label=beside)
             axis.legend()
         axis.set(title=title, xlabel="step")
@@ -81,7 +83,7 @@ def joined(runs: Sequence[Path], number: str) -> tuple[list[int], list[float]]:
     """A number that runs logged and its steps; each run's steps follow those of the one before."""
     steps, values, before = [], [], 0
     for run in runs:
-        records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        records = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
         # Where a run was taken up again, the later record of a step counts.
         logged = {record["step"]: record[number] for record in records if number in record}
         steps += [before + step for step in sorted(logged)]
