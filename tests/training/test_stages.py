@@ -22,7 +22,7 @@ from interlcm_jax.training.config import (
     StartConfig,
     TrainConfig,
 )
-from interlcm_jax.training.stages import distillation, prior, stage_of, token_tower
+from interlcm_jax.training.stages import distillation, prior, restoration, stage_of, token_tower
 from interlcm_jax.training.start import abstract_networks
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
 from interlcm_jax.training.step import make_step
@@ -231,3 +231,13 @@ def test_a_stage_shows_pictures(stage, batch):
     assert shown.shape == hq.shape
     assert jnp.isfinite(shown).all()
     assert (shown[0] != shown[1]).any()
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_network_calls_are_unrolled_where_the_configuration_says_so(unroll, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(restoration, "restore_latents", lambda n, m, lq, noise, **options: asked.update(options))
+    monkeypatch.setattr(restoration, "decode_latents", lambda n, m, latents: latents)
+    images = {"lq": None, "hq": None, "noise": jnp.zeros((2, 3, 8, 8, 4))}
+    restoration.generate(dataclasses.replace(CONFIG, unroll=unroll, remat="calls"), MODEL, None, images)
+    assert asked == {"unroll": unroll, "remat_calls": True}
