@@ -58,6 +58,7 @@ def restore(
     unroll: bool = False,
     vae_slice: int | None = None,
     remat_calls: bool = False,
+    cut: Callable[[Float[Array, "B h w L"]], Array] | None = None,
 ) -> Float[Array, "B H W 3"]:
     """The restoration path up to the colour fix, differentiable (InterLCM, section 3).
 
@@ -73,25 +74,11 @@ def restore(
         vae_slice: images that the VAE encodes and decodes at a time, which bounds the memory it takes, most of all that
             is taken; None is the whole batch.
         remat_calls: keep only the latents between calls for the backward pass, which then computes each call again.
+        cut: takes a part of the restored latents, which alone is decoded; None is all of them.
 
     Returns:
         Restored images, near [-1, 1], not clipped.
     """
-    clean = restore_latents(networks, config, lq, noise, unroll=unroll, vae_slice=vae_slice, remat_calls=remat_calls)
-    return decode_latents(networks, config, clean, vae_slice)
-
-
-def restore_latents(
-    networks: Networks,
-    config: ModelConfig,
-    lq: Float[Array, "B H W 3"],
-    noise: Float[Array, "calls b h w L"],
-    *,
-    unroll: bool = False,
-    vae_slice: int | None = None,
-    remat_calls: bool = False,
-) -> Float[Array, "B h w L"]:
-    """The restoration path up to the last clean latents, scaled; arguments as `restore`'s."""
     unet, encoder = networks.unet, networks.spatial_encoder
     steps = restoration_steps(config.schedule, noise.shape[0], config.skipped_steps)
     context = networks.visual_encoder(
@@ -110,14 +97,10 @@ def restore_latents(
         return unet.denoise(noisy, temb[0], unet_key_values, *residuals)
 
     denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
-    return sample(denoiser, latents, noise, steps, temb, unroll=unroll)
-
-
-def decode_latents(
-    networks: Networks, config: ModelConfig, latents: Float[Array, "B h w L"], vae_slice: int | None = None
-) -> Float[Array, "B H W 3"]:
-    """The images of scaled latents, near [-1, 1], not clipped; `vae_slice` as in `restore`."""
-    return _in_slices(networks.vae.decode, vae_slice, latents / config.vae.scaling_factor).astype(jnp.float32)
+    clean = sample(denoiser, latents, noise, steps, temb, unroll=unroll)
+    if cut is not None:
+        clean = cut(clean)
+    return _in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
 
 
 def _in_slices(function: Callable[[Array], Array], size: int | None, x: Float[Array, "B ..."]) -> Array:

@@ -24,8 +24,11 @@ def test_the_part_is_compared_with_the_same_part_of_the_original(monkeypatch):
     pixels = MODEL.downsampling
     blocks = jax.random.uniform(jax.random.key(0), (SHAPE[0], 8, 8, 3))
     images = blocks.repeat(pixels, 1).repeat(pixels, 2)
-    monkeypatch.setattr(restoration, "restore_latents", lambda n, m, lq, noise, **_: lq[:, ::pixels, ::pixels])
-    monkeypatch.setattr(restoration, "decode_latents", lambda n, m, x: x.repeat(pixels, 1).repeat(pixels, 2))
+
+    def restore(networks, model, lq, noise, *, cut, **options):
+        return cut(lq[:, ::pixels, ::pixels]).repeat(pixels, 1).repeat(pixels, 2)
+
+    monkeypatch.setattr(restoration, "restore", restore)
     draws = restoration.draw(CONFIG, MODEL, jnp.int32(3), SHAPE)
     made = restoration.generate(CONFIG, MODEL, None, {"lq": images, "hq": images, **draws})
     assert made.pictures.shape == (SHAPE[0], 24, 24, 3)

@@ -236,8 +236,7 @@ def test_a_stage_shows_pictures(stage, batch):
 @pytest.mark.parametrize("unroll", [False, True])
 def test_network_calls_are_unrolled_where_the_configuration_says_so(unroll, monkeypatch):
     asked = {}
-    monkeypatch.setattr(restoration, "restore_latents", lambda n, m, lq, noise, **options: asked.update(options))
-    monkeypatch.setattr(restoration, "decode_latents", lambda n, m, latents: latents)
+    monkeypatch.setattr(restoration, "restore", lambda n, m, lq, noise, **options: asked.update(options))
     images = {"lq": None, "hq": None, "noise": jnp.zeros((2, 3, 8, 8, 4))}
     restoration.generate(dataclasses.replace(CONFIG, unroll=unroll, remat="calls"), MODEL, None, images)
-    assert asked == {"unroll": unroll, "remat_calls": True}
+    assert asked == {"unroll": unroll, "remat_calls": True, "cut": None}

@@ -1,12 +1,14 @@
 """InterLCM's own training: Visual and Spatial Encoder, through all network calls to the pixels (paper, section 3.4)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from interlcm_jax.imaging.color_fix import color_fix
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.restoration import Networks, decode_latents, draw_noise, restore, restore_latents
+from interlcm_jax.restoration import Networks, draw_noise, restore
 from interlcm_jax.training.config import REMAT, TrainConfig
 from interlcm_jax.training.stage import CORNER, NOISE, Generated, Images, Stage, stream
 from interlcm_jax.training.state import TRAINED
@@ -27,12 +29,12 @@ def draw(config: TrainConfig, model: ModelConfig, step: Array, shape: tuple[int,
 
 def generate(config: TrainConfig, model: ModelConfig, networks: Networks, images: Images) -> Generated:
     """The restored images, through all calls, or a part of each, which is decoded as if it were all."""
-    noise, remat_calls, hq = images["noise"].swapaxes(0, 1), REMAT[config.remat][1], images["hq"]
-    clean = restore_latents(networks, model, images["lq"], noise, unroll=config.unroll, remat_calls=remat_calls)
+    noise, hq, cut = images["noise"].swapaxes(0, 1), images["hq"], None
     if crop := config.losses.crop:
-        clean = _cut_out(clean, images["corner"], crop // model.downsampling)
         hq = _cut_out(hq, images["corner"] * model.downsampling, crop)
-    return Generated(decode_latents(networks, model, clean), hq, jnp.zeros(()))
+        cut = functools.partial(_cut_out, corners=images["corner"], size=crop // model.downsampling)
+    options = {"unroll": config.unroll, "remat_calls": REMAT[config.remat][1], "cut": cut}
+    return Generated(restore(networks, model, images["lq"], noise, **options), hq, jnp.zeros(()))
 
 
 def _cut_out(images: Float[Array, "B H W C"], corners: Int[Array, "B 2"], size: int) -> Float[Array, "B size size C"]:
