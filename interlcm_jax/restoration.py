@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from interlcm_jax.diffusion.sampler import sample
-from interlcm_jax.diffusion.schedule import restoration_steps
+from interlcm_jax.diffusion.sampler import Denoiser, sample
+from interlcm_jax.diffusion.schedule import Steps, restoration_steps
 from interlcm_jax.imaging.clip_preprocess import clip_preprocess
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.clip_vision import CLIPVision
@@ -62,9 +63,6 @@ def restore(
 ) -> Float[Array, "B H W 3"]:
     """The restoration path up to the colour fix, differentiable (InterLCM, section 3).
 
-    What is the same at each call is computed once, before the calls: the context and its keys and values in every
-    cross-attention, the conditioning stack over the LQ image, the time and guidance embeddings.
-
     Args:
         networks: the five networks.
         config: schedule, guidance and scaling.
@@ -79,16 +77,40 @@ def restore(
     Returns:
         Restored images, near [-1, 1], not clipped.
     """
+    calls = noise.shape[0]
+    latents = encode(networks, config, lq, vae_slice)
+    denoiser, steps, inputs = steered_denoiser(networks, config, lq, calls)
+    denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
+    clean = sample(denoiser, latents, noise, steps, inputs, unroll=unroll)
+    if cut is not None:
+        clean = cut(clean)
+    return _in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
+
+
+def encode(
+    networks: Networks, config: ModelConfig, images: Float[Array, "B H W 3"], vae_slice: int | None = None
+) -> Float[Array, "B h w L"]:
+    """The scaled latents of images in [-1, 1]: the posterior's mean, `vae_slice` images at a time."""
+    mean = _in_slices(lambda some: networks.vae.encode(some)[0], vae_slice, images)
+    return mean.astype(jnp.float32) * config.vae.scaling_factor
+
+
+def steered_denoiser(
+    networks: Networks, config: ModelConfig, lq: Float[Array, "B H W 3"], calls: int
+) -> tuple[Denoiser, Steps, Any]:
+    """What `diffusion.sampler` takes: the LCM as both encoders steer it to restore `lq`, its steps, its inputs.
+
+    What is the same at each call is computed once, here: the context and its keys and values in every cross-attention,
+    the conditioning stack over the LQ image, the time and guidance embeddings.
+    """
     unet, encoder = networks.unet, networks.spatial_encoder
-    steps = restoration_steps(config.schedule, noise.shape[0], config.skipped_steps)
+    steps = restoration_steps(config.schedule, calls, config.skipped_steps)
     context = networks.visual_encoder(
         networks.clip_vision(clip_preprocess(lq, config.clip_vision.image_size)).astype(jnp.float32)
     )
-    mean = _in_slices(lambda images: networks.vae.encode(images)[0], vae_slice, lq)
-    latents = mean.astype(jnp.float32) * config.vae.scaling_factor
     condition = encoder.embed_condition(lq)
     unet_key_values, encoder_key_values = unet.key_values(context), encoder.key_values(context)
-    cond = _guidance(config, len(steps.timesteps))
+    cond = _guidance(config, calls)
     # The embeddings of all calls at once; each call then takes its own, for the whole batch.
     temb = unet.embed_time(steps.timesteps, cond)[:, None], encoder.embed_time(steps.timesteps)[:, None]
 
@@ -96,11 +118,7 @@ def restore(
         residuals = encoder.residuals(noisy, temb[1], encoder_key_values, condition)
         return unet.denoise(noisy, temb[0], unet_key_values, *residuals)
 
-    denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
-    clean = sample(denoiser, latents, noise, steps, temb, unroll=unroll)
-    if cut is not None:
-        clean = cut(clean)
-    return _in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
+    return denoiser, steps, temb
 
 
 def _in_slices(function: Callable[[Array], Array], size: int | None, x: Float[Array, "B ..."]) -> Array:

@@ -39,11 +39,17 @@ def sample(
     """
 
     def call(clean: Array, step: tuple[Array, Steps, Any]) -> tuple[Array, None]:
-        noise, coefficients, extra = step
-        noisy = coefficients.signal * clean + coefficients.sigma * noise
-        eps = denoiser(noisy, extra)
-        predicted = (noisy - coefficients.sigma * eps) / coefficients.signal
-        return coefficients.c_out * predicted + coefficients.c_skip * noisy, None
+        return refine(denoiser, clean, *step), None
 
     clean, _ = jax.lax.scan(call, latents, (noise, steps, inputs), unroll=unroll)
     return clean
+
+
+def refine(
+    denoiser: Denoiser, clean: Float[Array, "B H W C"], noise: Float[Array, "B H W C"], step: Steps, inputs: Any
+) -> Float[Array, "B H W C"]:
+    """One call: the next clean prediction from the last, with one step's noise, coefficients and inputs."""
+    noisy = step.signal * clean + step.sigma * noise
+    eps = denoiser(noisy, inputs)
+    predicted = (noisy - step.sigma * eps) / step.signal
+    return step.c_out * predicted + step.c_skip * noisy

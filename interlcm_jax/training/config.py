@@ -244,7 +244,7 @@ class TrainConfig:
         seed: of everything random.
     """
 
-    stage: Literal["autoencoder", "token_tower", "prior", "distillation", "restoration"] = "restoration"
+    stage: Literal["autoencoder", "token_tower", "prior", "distillation", "warm_up", "restoration"] = "restoration"
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     losses: LossConfig = dataclasses.field(default_factory=LossConfig)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from interlcm_jax import losses
+from interlcm_jax.diffusion.sampler import sample
 from interlcm_jax.diffusion.schedule import consistency_coefficients
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import abstract, values, with_values
+from interlcm_jax.restoration import encode, steered_denoiser
 from interlcm_jax.training.config import (
     AutoencoderConfig,
     DistillationConfig,
@@ -22,7 +24,7 @@ from interlcm_jax.training.config import (
     StartConfig,
     TrainConfig,
 )
-from interlcm_jax.training.stages import distillation, prior, restoration, stage_of, token_tower
+from interlcm_jax.training.stages import distillation, prior, restoration, stage_of, token_tower, warm_up
 from interlcm_jax.training.start import abstract_networks
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
 from interlcm_jax.training.step import make_step
@@ -44,6 +46,7 @@ TRAINED = {
     "token_tower": {"clip_vision", "head"},
     "prior": {"unet"},
     "distillation": {"unet"},
+    "warm_up": {"visual_encoder", "spatial_encoder"},
     "restoration": {"visual_encoder", "spatial_encoder"},
 }
 
@@ -70,7 +73,8 @@ def networks_of(stage: str):
 
 # Learning rates that random weights of deviation 1 stand.
 @pytest.mark.parametrize(
-    ("stage", "rate"), [("autoencoder", 3e-3), ("token_tower", 2e-4), ("prior", 3e-3), ("distillation", 1e-4)]
+    ("stage", "rate"),
+    [("autoencoder", 3e-3), ("token_tower", 2e-4), ("prior", 3e-3), ("distillation", 1e-4), ("warm_up", 1e-4)],
 )
 def test_a_stage_trains_its_networks_and_its_loss_falls(stage, rate, batch):
     config, networks = networks_of(stage)
@@ -185,6 +189,40 @@ def test_the_consistency_function_is_the_identity_at_0():
     assert (c_skip[0], c_out[0]) == (1, 0)
     assert c_skip[1] < 1e-6
     assert c_out[1] == pytest.approx(1)
+
+
+def test_the_warm_up_wants_the_originals_latents_of_every_call_and_trains_each_by_itself(batch):
+    """Against restorations that end early, each begun from what the one before gave, as a constant."""
+    config, networks = networks_of("warm_up")
+    params, frozen = split_weights(networks)
+    images = {name: jnp.asarray(x, jnp.float32) / 127.5 - 1 for name, x in batch.items()}
+    images |= warm_up.draw(config, MODEL, jnp.int32(0), images["hq"].shape)
+    noise = images["noise"].swapaxes(0, 1)
+
+    def loss(params):
+        whole = with_values(networks, {**frozen, **params})
+        return warm_up.loss(config, MODEL, whole, whole, images)[0]
+
+    def expected(params, begins):
+        whole = with_values(networks, {**frozen, **params})
+        denoiser, *rest = steered_denoiser(whole, MODEL, images["lq"], len(noise))
+        steps, inputs = rest
+        total, found = 0.0, []
+        for i, begin in enumerate(begins):
+            only = jax.tree.map(lambda x, i=i: x[i : i + 1], (noise, steps, inputs))
+            found.append(sample(denoiser, begin, *only))
+            total += jnp.abs(found[-1] - encode(whole, MODEL, images["hq"])).mean() / len(noise)
+        return total, found
+
+    begins = [encode(networks, MODEL, images["lq"])]
+    for _ in noise:
+        begins = [begins[0], *jax.jit(expected)(params, begins)[1]]
+    value, grads = jax.jit(jax.value_and_grad(loss))(params)
+    (wanted, _), wanted_grads = jax.jit(jax.value_and_grad(expected, has_aux=True))(params, begins[: len(noise)])
+    assert float(value) == pytest.approx(float(wanted), rel=1e-4)
+    scale = max(float(jnp.abs(grad).max()) for grad in wanted_grads.values())
+    for path, grad in wanted_grads.items():
+        np.testing.assert_allclose(grads[path], grad, atol=1e-3 * scale, err_msg=path)
 
 
 def test_hidden_patches_are_not_seen():

@@ -4,13 +4,14 @@ import dataclasses
 
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.stage import Stage
-from interlcm_jax.training.stages import autoencoder, distillation, prior, restoration, token_tower
+from interlcm_jax.training.stages import autoencoder, distillation, prior, restoration, token_tower, warm_up
 
 _STAGES = {
     "autoencoder": autoencoder.STAGE,
     "token_tower": token_tower.STAGE,
     "prior": prior.STAGE,
     "distillation": distillation.STAGE,
+    "warm_up": warm_up.STAGE,
     "restoration": restoration.STAGE,
 }
 
