@@ -1,6 +1,6 @@
 """Draws the documents' figures: curves of the small model's stages, sheets of held-out faces, the fidelity knobs.
 
-python docs/figures.py curves runs/small -o docs/curves.svg
+python docs/figures.py curves encoders runs/small -o docs/curves_encoders.svg
 python docs/figures.py sheet data/test/lq 1step/restored 3step/restored data/test/hq -o docs/faces.jpg
 python docs/figures.py knobs MODEL data/test/lq data/test/hq --names 00904 -o docs/fidelity.jpg
 
@@ -9,7 +9,7 @@ The curves need `pip install matplotlib`.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,20 @@ from PIL import Image
 from interlcm_jax import InterLCM
 from interlcm_jax.atomic import whole_file
 
-# A panel each: its title, the runs it joins (one goes on where the other ended), and the logged number.
-PANELS = {
-    "autoencoder: PSNR, dB": (("autoencoder", "autoencoder_finish", "autoencoder_decoder"), "validation/psnr"),
-    "token tower: PSNR of completed faces, dB": (("token_tower",), "validation/psnr"),
-    "prior: mean squared error of the noise": (("prior",), "loss"),
-    "distillation: consistency loss": (("distillation",), "loss"),
-    "3-step and 1-step: PSNR, dB": (("3step",), "validation/psnr"),
-    "3-step and 1-step: L1": (("3step",), "loss/l1"),
+# Figures of panels: each its title, the runs it joins (one goes on where the other ended), and the logged number.
+FIGURES = {
+    "frozen": {
+        "autoencoder: PSNR, dB": (("autoencoder", "autoencoder_finish", "autoencoder_decoder"), "validation/psnr"),
+        "token tower: PSNR of completed faces, dB": (("token_tower",), "validation/psnr"),
+        "prior: mean squared error of the noise": (("prior",), "loss"),
+        "distillation: consistency loss": (("distillation",), "loss"),
+    },
+    "encoders": {
+        "warm-up: latents' difference at the last call": (("warm_up",), "loss/last_call"),
+        "warm-up, then 3-step; 1-step: PSNR, dB": (("warm_up", "3step"), "validation/psnr"),
+        "warm-up, then 3-step; 1-step: SSIM": (("warm_up", "3step"), "validation/ssim"),
+        "3-step; 1-step: L1": (("3step",), "loss/l1"),
+    },
 }
 BESIDE = {"3step": "1step"}  # drawn into the same panel
 LOG = "log.jsonl"
@@ -38,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     drawn = commands.add_parser("curves", help="what the runs logged")
+    drawn.add_argument("figure", choices=FIGURES)
     drawn.add_argument("runs", type=Path, help="the folder of the stages' runs")
     shown = commands.add_parser("sheet", help="faces side by side")
     shown.add_argument("columns", type=Path, nargs="+", help="folders, matched by name")
@@ -50,7 +57,7 @@ def main() -> None:
         each.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "curves":
-        curves(arguments.runs, arguments.out)
+        curves(FIGURES[arguments.figure], arguments.runs, arguments.out)
         return
     page = (
         sheet(arguments.columns)
@@ -61,13 +68,13 @@ def main() -> None:
         page.save(temporary, "JPEG", quality=QUALITY)
 
 
-def curves(runs: Path, out: Path) -> None:
-    """One panel for each of `PANELS`, over the steps."""
+def curves(panels: Mapping[str, tuple[Sequence[str], str]], runs: Path, out: Path) -> None:
+    """A figure of `FIGURES`, over the steps."""
     from matplotlib import pyplot
 
     pyplot.rcParams["svg.hashsalt"] = "interlcm"  # else each drawing has other identifiers
-    figure, axes = pyplot.subplots(2, 3, figsize=(11, 5.5), layout="constrained")
-    for axis, (title, (names, number)) in zip(axes.flat, PANELS.items(), strict=True):
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 5.5), layout="constrained")
+    for axis, (title, (names, number)) in zip(axes.flat, panels.items(), strict=True):
         axis.plot(*joined([runs / name for name in names], number), label=names[-1])
         beside = BESIDE.get(names[-1])
         if beside and (runs / beside / LOG).is_file():

@@ -27,7 +27,7 @@ config = TrainConfig(
     steps=2, batch_size=8, dtype="float32", remat="none",
 )
 """
-STAGES = ("autoencoder", "token_tower", "prior", "distillation", "restoration")
+STAGES = ("autoencoder", "token_tower", "prior", "distillation", "warm_up", "restoration")
 
 
 def test_the_stages_in_a_row(tmp_path):
@@ -38,7 +38,7 @@ def test_the_stages_in_a_row(tmp_path):
     start, scales = [], []
     for stage in STAGES:
         run, model = tmp_path / stage, tmp_path / f"{stage}-model"
-        fresh = ["--start.fresh"] if stage == "restoration" else []
+        fresh = ["--start.fresh"] if stage == "warm_up" else []
         assert train.main([str(config), "--stage", stage, "--run.folder", str(run), *start, *fresh]) == 0
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         assert any("validation/psnr" in line for line in lines)
@@ -49,7 +49,7 @@ def test_the_stages_in_a_row(tmp_path):
     # The prior measures how wide the latents are; all that follow keep to it.
     assert scales[:2] == [0.18215] * 2
     assert scales[2] != 0.18215
-    assert scales[3:] == [scales[2]] * 2
+    assert scales[3:] == [scales[2]] * 3
     made = InterLCM.from_pretrained(tmp_path / "restoration-model")
     face = np.asarray(Image.open(next((tmp_path / "faces").iterdir())))
     assert made.restore(face[None]).shape == (1, 64, 64, 3)
