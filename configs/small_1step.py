@@ -19,7 +19,7 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     # Encoders that know three calls learn one sooner than new ones.
-    start=StartConfig(model="runs/small/3step/model", num_network_calls=1),
+    start=StartConfig(model="runs/small/3step/model", num_network_calls=1, skipped_steps=3),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
@@ -37,4 +37,5 @@ config = TrainConfig(
     batch_size=2,
     dtype="float32",
     remat="none",
+    unroll=True,
 )

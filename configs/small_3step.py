@@ -18,21 +18,21 @@ from interlcm_jax.training.config import (
 )
 
 config = TrainConfig(
-    start=StartConfig(model="runs/small/distillation/model", fresh=True, num_network_calls=3),
+    start=StartConfig(model="runs/small/warm_up/model", num_network_calls=3, skipped_steps=7),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=1.0, texture=0.5, lpips=0.0, onet=0.1, adversarial=0.005, adversarial_from=3000, crop=128),
+    losses=LossConfig(colour=1.0, texture=0.5, lpips=0.0, onet=0.1, adversarial=0.005, adversarial_from=1000, crop=128),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=5e-4, final_learning_rate=5e-5, decay_steps=6000, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=4e-4, final_learning_rate=2e-5, decay_steps=3600, b2=0.99, clip_norm=1.0, ema=0.995
     ),
-    validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
-    run=RunConfig(folder="runs/small/3step", log_every=25, checkpoint_every=250, keep=2),
-    steps=6000,
+    validation=ValidationConfig(path="runs/data/test", every=300, count=16, grid=6),
+    run=RunConfig(folder="runs/small/3step", log_every=25, checkpoint_every=300, keep=2),
+    steps=3600,
     batch_size=2,
     dtype="float32",
     remat="none",

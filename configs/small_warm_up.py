@@ -17,6 +17,7 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     stage="warm_up",
+    # The paper skips one step; this small prior can't tell a face from as much noise (docs/miniature.md).
     start=StartConfig(model="runs/small/distillation/model", fresh=True, num_network_calls=3, skipped_steps=7),
     data=DataConfig(
         path="runs/data/train",
@@ -29,7 +30,7 @@ config = TrainConfig(
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
     run=RunConfig(folder="runs/small/warm_up", log_every=25, checkpoint_every=250, keep=2),
-    steps=8000,
+    steps=5000,
     batch_size=2,
     dtype="float32",
     remat="none",
