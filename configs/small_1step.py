@@ -26,14 +26,14 @@ config = TrainConfig(
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=1.0, texture=0.5, lpips=0.0, onet=0.1, adversarial=0.005, adversarial_from=100, crop=128),
+    losses=LossConfig(colour=0.5, texture=0.1, lpips=0.0, onet=0.03, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=250, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=700, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=50, count=16, grid=6),
-    run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=100, keep=2),
-    steps=250,
+    validation=ValidationConfig(path="runs/data/test", every=175, count=16, grid=6),
+    run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=350, keep=2),
+    steps=700,
     batch_size=2,
     dtype="float32",
     remat="none",

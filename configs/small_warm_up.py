@@ -26,11 +26,11 @@ config = TrainConfig(
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
     optimizer=OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=1e-4, decay_steps=8000, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=1e-3, final_learning_rate=1e-4, decay_steps=9000, b2=0.99, clip_norm=1.0, ema=0.998
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
     run=RunConfig(folder="runs/small/warm_up", log_every=25, checkpoint_every=250, keep=2),
-    steps=5000,
+    steps=9000,
     batch_size=2,
     dtype="float32",
     remat="none",
