@@ -29,11 +29,11 @@ config = TrainConfig(
     losses=LossConfig(colour=0.5, texture=0.1, lpips=0.0, onet=0.03, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=700, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=400, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=175, count=16, grid=6),
-    run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=350, keep=2),
-    steps=700,
+    validation=ValidationConfig(path="runs/data/test", every=100, count=16, grid=6),
+    run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=200, keep=2),
+    steps=400,
     batch_size=2,
     dtype="float32",
     remat="none",

@@ -28,11 +28,11 @@ config = TrainConfig(
     losses=LossConfig(colour=0.5, texture=0.1, lpips=0.0, onet=0.03, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=2e-5, decay_steps=2000, b2=0.99, clip_norm=1.0, ema=0.995
+        learning_rate=3e-4, final_learning_rate=2e-5, decay_steps=2600, b2=0.99, clip_norm=1.0, ema=0.995
     ),
     validation=ValidationConfig(path="runs/data/test", every=250, count=16, grid=6),
     run=RunConfig(folder="runs/small/3step", log_every=25, checkpoint_every=250, keep=2),
-    steps=2000,
+    steps=2600,
     batch_size=2,
     dtype="float32",
     remat="none",

@@ -30,7 +30,7 @@ config = TrainConfig(
     ),
     validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
     run=RunConfig(folder="runs/small/warm_up", log_every=25, checkpoint_every=250, keep=2),
-    steps=9000,
+    steps=6850,
     batch_size=2,
     dtype="float32",
     remat="none",
