@@ -25,7 +25,7 @@ config = TrainConfig(
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=0.5, texture=0.1, lpips=0.0, onet=0.03, adversarial=0.0),
+    losses=LossConfig(colour=0.5, lpips=0.0, onet=0.03, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
         learning_rate=3e-4, final_learning_rate=2e-5, decay_steps=2600, b2=0.99, clip_norm=1.0, ema=0.995
