@@ -2,7 +2,6 @@
 
 python docs/figures.py curves encoders runs/small -o docs/curves_encoders.svg
 python docs/figures.py sheet data/test/lq 1step/restored 3step/restored data/test/hq -o docs/faces.jpg
-python docs/figures.py photo docs/astronaut.jpg restored/astronaut.png portrait.png -o docs/before_after.jpg
 python docs/figures.py knobs MODEL data/test/lq data/test/hq --names 00904 -o docs/fidelity.jpg
 
 The curves need `pip install matplotlib`.
@@ -37,7 +36,6 @@ FIGURES = {
 BESIDE = {"3step": "1step"}  # drawn into the same panel
 LOG = "log.jsonl"
 TILE, QUALITY, ROWS = 128, 88, 16
-PART, SIDE = (0.22, 0.0, 0.82, 0.6), 384  # of the portrait in the README: left, top, right, bottom; pixels
 FIDELITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -50,25 +48,22 @@ def main() -> None:
     drawn.add_argument("runs", type=Path, help="the folder of the stages' runs")
     shown = commands.add_parser("sheet", help="faces side by side")
     shown.add_argument("columns", type=Path, nargs="+", help="folders, matched by name")
-    cut = commands.add_parser("photo", help="the same part of versions of a photo, side by side")
-    cut.add_argument("versions", type=Path, nargs="+")
     turned = commands.add_parser("knobs", help="faces by fidelity and by number of network calls")
     turned.add_argument("model", type=Path)
     turned.add_argument("lq", type=Path, help="a folder of low-quality faces")
     turned.add_argument("hq", type=Path, help="their originals")
     turned.add_argument("--names", nargs="+", required=True, help="which faces, without a suffix")
-    for each in (drawn, shown, cut, turned):
+    for each in (drawn, shown, turned):
         each.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     if arguments.command == "curves":
         curves(FIGURES[arguments.figure], arguments.runs, arguments.out)
         return
-    if arguments.command == "sheet":
-        page = sheet(arguments.columns)
-    elif arguments.command == "photo":
-        page = photo(arguments.versions)
-    else:
-        page = knobs(arguments.model, arguments.lq, arguments.hq, arguments.names)
+    page = (
+        sheet(arguments.columns)
+        if arguments.command == "sheet"
+        else knobs(arguments.model, arguments.lq, arguments.hq, arguments.names)
+    )
     with whole_file(arguments.out) as temporary:
         page.save(temporary, "JPEG", quality=QUALITY)
 
@@ -118,16 +113,6 @@ def sheet(folders: Sequence[Path]) -> Image.Image:
             left = block * (width + TILE // 8) + number * TILE
             page[row * TILE : (row + 1) * TILE, left : left + TILE] = np.asarray(face)
     return Image.fromarray(page)
-
-
-def photo(versions: Sequence[Path]) -> Image.Image:
-    """`PART` of each version, whatever its size."""
-    page = Image.new("RGB", (SIDE * len(versions), SIDE))
-    for place, path in enumerate(versions):
-        version = Image.open(path).convert("RGB")
-        box = tuple(part * size for part, size in zip(PART, version.size * 2, strict=True))
-        page.paste(version.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box), (place * SIDE, 0))
-    return page
 
 
 def knobs(model_folder: Path, lq: Path, hq: Path, names: Sequence[str]) -> Image.Image:

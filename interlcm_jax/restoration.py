@@ -77,9 +77,8 @@ def restore(
     Returns:
         Restored images, near [-1, 1], not clipped.
     """
-    calls = noise.shape[0]
     latents = encode(networks, config, lq, vae_slice)
-    denoiser, steps, inputs = steered_denoiser(networks, config, lq, calls)
+    denoiser, steps, inputs = steered_denoiser(networks, config, lq, noise.shape[0])
     denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
     clean = sample(denoiser, latents, noise, steps, inputs, unroll=unroll)
     if cut is not None:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from interlcm_jax.diffusion.ddim import ddim_steps, denoise
 from interlcm_jax.imaging.clip_preprocess import clip_preprocess
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.restoration import Networks, draw_noise
+from interlcm_jax.restoration import Networks, draw_noise, encode
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.stage import DIFFUSION, DROPOUT, Images, Metrics, Stage, stream
 
@@ -42,8 +42,7 @@ def encoded(
     networks: Networks, model: ModelConfig, hq: Float[Array, "B H W 3"], draws: int
 ) -> tuple[Float[Array, "N h w L"], Float[Array, "N T D"]]:
     """Scaled latents and tokens of faces, each `draws` times, from the frozen autoencoder and token tower."""
-    latents = networks.vae.encode(hq)[0].astype(jnp.float32) * model.vae.scaling_factor
-    return jnp.repeat(latents, draws, 0), jnp.repeat(tokens(networks, model, hq), draws, 0)
+    return jnp.repeat(encode(networks, model, hq), draws, 0), jnp.repeat(tokens(networks, model, hq), draws, 0)
 
 
 def merged(drawn: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Warms new encoders up on latents alone, before the restoration losses: no decoder is run, so a step costs a third.
+"""Warms new encoders up on latents alone, before the restoration losses: no decoder is run, so a step costs half.
 
 Each call's clean prediction is to be the high-quality face's latents. As in a ControlNet's own training (Zhang et al.
 2023) a call is trained by itself: no gradient passes from one to the next; but each starts from what the call before
