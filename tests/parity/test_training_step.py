@@ -89,20 +89,22 @@ def sides(twin) -> list[tuple[Side, Side]]:
     params, frozen = split_weights(networks)
     state = initial_state(params, *discriminator_weights(judge), CONFIG.optimizer)
     whole = functools.partial(training_step.gradients, CONFIG, MODEL, networks, judge)
-    step, gradients = jax.jit(training_step.make_step(CONFIG, MODEL, networks, judge)), jax.jit(whole)
-    generate = jax.jit(
-        lambda weights, images: restore(
-            with_values(networks, weights), MODEL, images["lq"], images["noise"].swapaxes(0, 1)
-        )
-    )
+    step = jax.jit(training_step.make_step(CONFIG, MODEL, networks, judge))
+
+    @jax.jit
+    def gradients(state, images):
+        """And the images that they are of: in a program of their own these round otherwise on some processors."""
+        weights = {**frozen, **state.params}
+        restored = restore(with_values(networks, weights), MODEL, images["lq"], images["noise"].swapaxes(0, 1))
+        return whole(state, frozen, perceptual, jnp.ones(()), state.statistics, images)[0][0], restored
+
     generator, record = torch.Generator().manual_seed(4), []
     for number in range(STEPS):
         pictures = {n: torch.randint(0, 256, (BATCH, 3, 64, 64), generator=generator) for n in ("lq", "hq")}
         batch = {name: nhwc(x.to(torch.uint8)) for name, x in pictures.items()}
         noise = restoration.draw(CONFIG, MODEL, state.step, (BATCH, 64, 64, 3))["noise"]
         images = {name: x.astype(jnp.float32) / 127.5 - 1 for name, x in batch.items()} | {"noise": noise}
-        (grads, _), _, _ = gradients(state, frozen, perceptual, jnp.ones(()), state.statistics, images)
-        restored = generate({**frozen, **state.params}, images)
+        grads, restored = gradients(state, images)
         state, metrics = step(state, frozen, perceptual, batch)
         ours = Side(metrics, grads, state.params, state.ema, state.discriminator)
 
