@@ -1,11 +1,14 @@
-"""What isn't compared with PyTorch elsewhere: the losses on colours and on texture."""
+"""What isn't compared with PyTorch elsewhere: the losses on colours, on texture and on structure."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
 from interlcm_jax import losses
+from interlcm_jax.training.config import LossConfig
+from interlcm_jax.training.gradients import _pixel_losses
 
 
 def test_colour_is_of_means_and_blind_to_details_that_cancel():
@@ -67,3 +70,28 @@ def test_texture_equals_a_plain_computation_and_leaves_odd_edges_out():
 def test_texture_of_a_flat_image_has_finite_gradients():
     hq = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
     assert jnp.isfinite(jax.grad(losses.texture)(jnp.zeros_like(hq), hq)).all()
+
+
+STRUCTURE = LossConfig(l1=0.0, ssim=0.5, lpips=0.0, adversarial=0.0)
+
+
+def test_structure_counts_as_what_scikit_image_misses():
+    hq, noise = (np.asarray(jax.random.uniform(jax.random.key(i), (2, 24, 30, 3), minval=-1)) for i in (0, 1))
+    restored = 0.7 * hq + 0.3 * noise
+    options = {"channel_axis": -1, "data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False}
+    similar = [structural_similarity((a + 1) / 2, (b + 1) / 2, **options) for a, b in zip(restored, hq, strict=True)]
+    total, metrics = _pixel_losses(STRUCTURE, None, None, jnp.asarray(restored), jnp.asarray(hq))
+    assert float(metrics["loss/ssim"]) == pytest.approx(1 - np.mean(similar), rel=1e-4)
+    assert float(total) == pytest.approx(0.5 * float(metrics["loss/ssim"]))
+
+
+def test_structure_asks_for_as_much_contrast_as_there_was():
+    """Of details that are known in part alone the mean square wants less than there were, structure as much."""
+    hq, noise = (jax.random.normal(jax.random.key(i), (1, 64, 64, 3)) for i in (0, 1))
+    known = 0.6 * hq + 0.8 * noise
+
+    def contrast(loss):
+        return min(np.arange(0.3, 1.5, 0.1), key=lambda gain: float(loss(gain * known)))
+
+    assert contrast(lambda x: ((x - hq) ** 2).mean()) == pytest.approx(0.6)
+    assert contrast(lambda x: _pixel_losses(STRUCTURE, None, None, x, hq)[0]) == pytest.approx(1.0)

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from interlcm_jax import losses
+from interlcm_jax.metrics.image import ssim
 from interlcm_jax.metrics.onet import onet_distance
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import PatchDiscriminator
@@ -157,6 +158,8 @@ def _pixel_losses(
         terms["colour"] = losses.colour(restored, hq)
     if weights.texture:
         terms["texture"] = losses.texture(restored, hq)
+    if weights.ssim:
+        terms["ssim"] = 1 - ssim(restored, hq).mean()
     if weights.lpips:
         terms["lpips"] = lpips(perceptual, restored, hq, weights.lpips_input).mean()
     if weights.onet:
