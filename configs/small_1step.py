@@ -26,7 +26,7 @@ config = TrainConfig(
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=0.5, lpips=0.0, onet=0.03, adversarial=0.0),
+    losses=LossConfig(colour=0.5, ssim=0.3, lpips=0.0, onet=0.03, adversarial=0.0, matching=0.1, adversarial_from=0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
         learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=400, b2=0.99, clip_norm=1.0, ema=0.99

@@ -25,14 +25,14 @@ config = TrainConfig(
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=0.5, lpips=0.0, onet=0.03, adversarial=0.0),
+    losses=LossConfig(colour=0.5, ssim=0.3, lpips=0.0, onet=0.03, adversarial=0.0, matching=0.1, adversarial_from=0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=2e-5, decay_steps=2600, b2=0.99, clip_norm=1.0, ema=0.995
+        learning_rate=3e-4, final_learning_rate=2e-5, decay_steps=4100, b2=0.99, clip_norm=1.0, ema=0.995
     ),
     validation=ValidationConfig(path="runs/data/test", every=250, count=16, grid=6),
     run=RunConfig(folder="runs/small/3step", log_every=25, checkpoint_every=250, keep=2),
-    steps=2600,
+    steps=4100,
     batch_size=2,
     dtype="float32",
     remat="none",
