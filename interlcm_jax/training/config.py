@@ -76,7 +76,7 @@ class LossConfig:
         lpips_input: "reference", as the release trains (normalised by ImageNet's statistics twice), or "standard".
         lpips_weights: hub name, folder or file of LPIPS' weights; "random" for a VGG of random weights.
         crop: pixels a side of the part of each restored face, drawn at random, that is decoded and counts; None: all.
-        batch_norm: what the discriminator normalises: the "global" batch, or, as the release, each "image" by itself.
+        batch_norm: whose statistics the discriminator takes: the "global" batch's, or, as the release, each "image"'s.
     """
 
     l1: float = 1.0
