@@ -6,6 +6,9 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+# Not where it is used: imported while JAX 0.11 or later traces, it changes JAX's context, and the second call compiles again.
+from jax.experimental.pallas.ops.tpu import flash_attention as pallas
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float
 
@@ -107,8 +110,6 @@ def flash_attention(
     query: Float[Array, "B Tq N K"], key: Float[Array, "B Tk N K"], value: Float[Array, "B Tk N K"]
 ) -> Float[Array, "B Tq N K"]:
     """JAX's Pallas flash attention for TPU; `_flash_fits` tells what it takes."""
-    from jax.experimental.pallas.ops.tpu import flash_attention as pallas
-
     # The largest blocks whose backward pass fits the 16 MiB of vector memory of a TPU v4, the smallest of all.
     largest = 512 if query.shape[-1] <= 128 else 256
     q, k = (math.gcd(x.shape[1], largest) for x in (query, key))

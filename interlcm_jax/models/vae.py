@@ -27,6 +27,11 @@ class VAEConfig(NetworkConfig):
         latent_channels: channels of the latents.
         norm_num_groups: groups of every GroupNorm.
         scaling_factor: what the diffusion model's latents are multiples of; applied by the pipeline, not here.
+        decoder_block_out_channels: width of each level of a decoder that isn't the encoder's mirror, named from the
+            image's side as `block_out_channels`; None: the mirror, as in every published `AutoencoderKL`.
+
+    Raises:
+        InterLCMError: the decoder has another number of levels than the encoder.
     """
 
     FIXED: ClassVar[Mapping[str, Any]] = {
@@ -47,6 +52,15 @@ class VAEConfig(NetworkConfig):
     latent_channels: int = 4
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
+    decoder_block_out_channels: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        widths = self.decoder_block_out_channels
+        if widths is not None and len(widths) != len(self.block_out_channels):
+            raise InterLCMError(
+                f"VAEConfig: decoder_block_out_channels={widths} must have as many levels as block_out_channels="
+                f"{self.block_out_channels}: each halves the resolution that the decoder doubles again"
+            )
 
     @classmethod
     def miniature(cls) -> Self:
@@ -63,8 +77,11 @@ class VAEConfig(NetworkConfig):
         return parsed
 
     def to_json(self) -> dict[str, Any]:
-        """The published `config.json` of this network."""
-        return {**super().to_json(), **self._block_types()}
+        """The published `config.json` of this network; of a decoder of its own it names the widths."""
+        published = {**super().to_json(), **self._block_types()}
+        if self.decoder_block_out_channels is None:
+            del published["decoder_block_out_channels"]
+        return published
 
     def _block_types(self) -> dict[str, list[str]]:
         levels = len(self.block_out_channels)
@@ -171,7 +188,8 @@ class Decoder(nnx.Module):
     """Latents to images, after `post_quant_conv`."""
 
     def __init__(self, config: VAEConfig, *, remat: bool, **init: Unpack[Init]):
-        widths, groups = config.block_out_channels[::-1], config.norm_num_groups
+        widths = (config.decoder_block_out_channels or config.block_out_channels)[::-1]
+        groups = config.norm_num_groups
         self.conv_in = Conv(config.latent_channels, widths[0], **init)
         self.mid_block = MidBlock(widths[0], groups, remat=remat, **init)
         self.up_blocks = nnx.List(

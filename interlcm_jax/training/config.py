@@ -124,10 +124,12 @@ class AutoencoderConfig:
     Attributes:
         divergence: weight of the latents' divergence from a normal distribution.
         decoder_only: the encoder stays as it is, and so do the latents and all that was trained on them.
+        new_decoder: widths of a new decoder's levels, from the image's side; with `decoder_only`. None: no new one.
     """
 
     divergence: float = 1e-4
     decoder_only: bool = False
+    new_decoder: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,13 +230,11 @@ class TrainConfig:
 
     Attributes:
         stage: what is trained, see `training.stages`.
-        start: the model.
-        data: the training faces.
+        start, data: the model; the training faces.
         losses, discriminator: their weights; its sizes.
         autoencoder, token_tower, prior, distillation: of those stages.
         optimizer: how weights move.
-        mesh, run: how devices are shared out; what is kept and shown.
-        validation: the held-out faces.
+        mesh, run, validation: how devices are shared out; what is kept and shown; the held-out faces.
         steps: of the whole run.
         batch_size: images a step, over all devices.
         accumulate: parts that a step's batch is taken in, one after the other, to save memory.
@@ -272,15 +272,15 @@ class TrainConfig:
             InterLCMError: names every field that is wrong, and what it must be.
         """
         optimizer, size, parts = self.optimizer, self.batch_size, self.accumulate
+        first, last = optimizer.learning_rate, optimizer.final_learning_rate
+        fits = not self.autoencoder.new_decoder or bool(self.autoencoder.decoder_only and self.start.model)
         demands = {
             "batch_size": (size >= 1 and size % max(parts, 1) == 0, f"a multiple of accumulate, {parts}"),
             "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
+            "autoencoder.new_decoder": (fits, "None without autoencoder.decoder_only and start.model"),
             "start.without": (len(set(self.start.without)) < 2, "at most one encoder: the other is trained"),
-            "optimizer.learning_rate": (optimizer.learning_rate > 0, "above 0"),
-            "optimizer.final_learning_rate": (
-                0 <= optimizer.final_learning_rate <= optimizer.learning_rate,
-                "from 0 to optimizer.learning_rate",
-            ),
+            "optimizer.learning_rate": (first > 0, "above 0"),
+            "optimizer.final_learning_rate": (0 <= last <= first, "from 0 to optimizer.learning_rate"),
             "optimizer.ema": (0 <= optimizer.ema < 1, "from 0 to below 1"),
             "optimizer.clip_norm": (optimizer.clip_norm is None or optimizer.clip_norm > 0, "above 0, or None"),
         }

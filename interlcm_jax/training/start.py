@@ -26,7 +26,7 @@ from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoderConfig
-from interlcm_jax.models.weights import abstract, flat_weights, skeleton
+from interlcm_jax.models.weights import ShardingRule, abstract, flat_weights, skeleton
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import REMAT, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import sharding_rule, weight_shardings
@@ -77,6 +77,9 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
         task=start.task,
         color_fix=TASKS[start.task],
     )
+    if config.autoencoder.new_decoder:
+        vae = dataclasses.replace(model.vae, decoder_block_out_channels=config.autoencoder.new_decoder)
+        model = dataclasses.replace(model, vae=vae)
     model.check()
     if (crop := config.losses.crop) and (not 0 < crop <= model.image_size or crop % model.downsampling):
         raise InterLCMError(
@@ -144,13 +147,24 @@ def initial_weights(config: TrainConfig, start: Start, mesh: Mesh) -> Weights:
     source, networks, rule, trained = config.start, start.networks, sharding_rule(mesh), stage_of(config).trained
     _fill_randomly(start.discriminator, _stream(config, _DISCRIMINATOR), mesh)
     for name in trained:
-        if name in NETWORKS and source.model and not source.fresh and (name not in TRAINED or _has_encoders(source)):
+        if name == "vae" and config.autoencoder.new_decoder:
+            _fill_randomly(networks.vae, _stream(config, _ENCODERS), mesh)
+            _load_encoder(Path(source.model), networks.vae, rule)
+        elif name in NETWORKS and source.model and not source.fresh and (name not in TRAINED or _has_encoders(source)):
             load_network(Path(source.model), name, getattr(networks, name), rule)
         else:
             _fill_randomly(getattr(networks, name), _stream(config, _ENCODERS), mesh)
     if "spatial_encoder" in trained and (source.fresh or not _has_encoders(source)):
         _start_spatial_encoder(source, networks, mesh)
     return split_weights(networks, trained)[0]
+
+
+def _load_encoder(folder: Path, vae: AutoencoderKL, rule: ShardingRule) -> None:
+    """Takes over what makes the latents, and the linear map back: all but the decoder."""
+    kept = abstract(lambda rngs: AutoencoderKL(read_config(folder).vae, rngs=rngs))
+    load_network(folder, "vae", kept, rule)
+    for part in ("encoder", "quant_conv", "post_quant_conv"):
+        setattr(vae, part, getattr(kept, part))
 
 
 def _has_encoders(source: StartConfig) -> bool:

@@ -4,6 +4,8 @@ cuDNN's kernel runs on a GPU only, so of it just the decision is tested here; Pa
 """
 
 import functools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +136,23 @@ def test_only_the_inputs_are_kept_for_the_backward_pass():
 def lowered(shape: tuple[int, ...], *platforms: str, attend=None) -> str:
     attend = attend or (lambda *arrays: dot_product_attention(*arrays))
     return jax.jit(attend).trace(*specs(shape)).lower(lowering_platforms=platforms).as_text()
+
+
+def test_a_second_call_is_not_traced_again():
+    """In a process of its own: what JAX imports while it traces the first program changes its context for the next."""
+    program = """
+import jax, jax.numpy as jnp
+from interlcm_jax.models.attention import dot_product_attention
+traces = []
+@jax.jit
+def attend(x):
+    traces.append(x)
+    return dot_product_attention(x, x, x)
+attend(attend(jnp.ones((1, 1024, 1, 8))))
+print(len(traces))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
 
 
 def test_a_tpu_gets_the_flash_kernel_for_self_attention():

@@ -73,6 +73,23 @@ def test_reads_the_published_config():
     assert VAEConfig.from_json(CONFIG.to_json()) == CONFIG
 
 
+def test_a_decoder_of_its_own_widths():
+    config = dataclasses.replace(CONFIG, decoder_block_out_channels=(4, 8, 16, 20))
+    assert VAEConfig.from_json(config.to_json()) == config
+    assert "decoder_block_out_channels" not in CONFIG.to_json()  # no published file has it
+    specs, mirror = (skeleton(nnx.eval_shape(lambda c=c: AutoencoderKL(c, rngs=nnx.Rngs(0)))) for c in (config, CONFIG))
+    assert specs["decoder.conv_in.kernel"].shape == (3, 3, 4, 20)
+    assert specs["decoder.conv_out.kernel"].shape == (3, 3, 4, 3)
+    changed = {path for path in mirror if specs.get(path) != mirror[path]}
+    assert changed
+    assert all(path.startswith("decoder.") for path in changed)
+
+
+def test_a_decoder_with_another_number_of_levels_is_refused():
+    with pytest.raises(InterLCMError, match=r"decoder_block_out_channels=\(8, 16\) must have as many levels"):
+        dataclasses.replace(CONFIG, decoder_block_out_channels=(8, 16))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

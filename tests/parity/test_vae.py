@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers.models.autoencoders.vae import Decoder
 from flax import nnx
 
 from interlcm_jax.convert.rules import places, to_torch
@@ -183,3 +184,22 @@ def test_real_size_has_the_keys_and_shapes_of_diffusers():
         expected = {k: tuple(v.shape) for k, v in pytorch_vae(VAEConfig()).state_dict().items()}
     abstract = nnx.eval_shape(lambda: AutoencoderKL(VAEConfig(), rngs=nnx.Rngs(0)))
     assert {p.key: p.shape for p in places(skeleton(abstract), TABLE).values()} == expected
+
+
+def test_a_decoder_of_its_own_widths():
+    """diffusers has no such autoencoder, but its decoder by itself takes any widths."""
+    config = dataclasses.replace(CONFIG, decoder_block_out_channels=(4, 8, 16, 20))
+    theirs = randomize(pytorch_vae(CONFIG))
+    theirs.decoder = randomize(
+        Decoder(
+            in_channels=config.latent_channels,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=config.decoder_block_out_channels,
+            layers_per_block=config.layers_per_block,
+            norm_num_groups=config.norm_num_groups,
+        ),
+        seed=1,
+    )
+    ours = jax_vae(theirs.state_dict(), config)
+    latents = noise(2, 4, 3, 4)
+    assert_close(decode(ours, nhwc(latents)), theirs.decode(latents).sample, NETWORK)

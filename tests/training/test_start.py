@@ -12,8 +12,8 @@ from interlcm_jax.cli.main import main
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.discriminator import DiscriminatorConfig
-from interlcm_jax.models.weights import with_values
-from interlcm_jax.training.config import MeshConfig, RunConfig, StartConfig, TrainConfig
+from interlcm_jax.models.weights import values, with_values
+from interlcm_jax.training.config import AutoencoderConfig, MeshConfig, RunConfig, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import make_mesh
 from interlcm_jax.training.stages import stage_of
 from interlcm_jax.training.start import initial_weights, load_start
@@ -54,6 +54,30 @@ def begin(dtype="float32", seed=0, **start):
     started = load_start(config, mesh)
     params = initial_weights(config, started, mesh)
     return started.model, params, split_weights(started.networks, stage_of(config).trained)[1]
+
+
+def test_a_new_decoder_takes_over_the_encoder(folder):
+    """Its own weights are new and of the widths asked for; all that makes latents, and the map back, is the model's."""
+    widths = (4, 8, 16, 20)
+    config = TrainConfig(
+        stage="autoencoder",
+        start=StartConfig(model=str(folder / "model")),
+        data=DataConfig(image_size=64),
+        discriminator=DiscriminatorConfig.miniature(),
+        autoencoder=AutoencoderConfig(decoder_only=True, new_decoder=widths),
+        dtype="float32",
+    )
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    started = load_start(config, mesh)
+    params = initial_weights(config, started, mesh)
+    model = values(miniature_model().networks)
+    assert started.model.vae.decoder_block_out_channels == widths
+    assert params["vae.decoder.conv_in.kernel"].shape == (3, 3, 4, 20)
+    assert float(jnp.abs(params["vae.decoder.conv_in.kernel"]).max()) > 0
+    kept = {path for path in params if not path.startswith("vae.decoder.")}
+    assert {path.split(".")[1] for path in kept} == {"encoder", "quant_conv", "post_quant_conv"}
+    for path in kept:
+        np.testing.assert_array_equal(params[path], model[path], err_msg=path)
 
 
 def assert_equal(ours, reference):

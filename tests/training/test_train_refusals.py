@@ -29,6 +29,7 @@ def run(monkeypatch, tmp_path, *arguments) -> int:
         (["--batch-size", "6", "--accumulate", "4"], "batch_size is 6"),
         (["--batch-size", "6"], "batch_size is 6, but must be a multiple of the 8 devices"),
         (["--data.path", "nowhere"], "nowhere"),
+        (["--autoencoder.new-decoder", "8", "8"], "autoencoder.new_decoder is (8, 8)"),
         (["--data.path", "None"], "data.path"),
         (["--data.path", "faces"], "faces"),
         (["--start.random", "None"], "start.model"),
