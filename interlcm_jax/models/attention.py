@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Not where it is used: imported while JAX 0.11 or later traces, it changes JAX's context, and the second call compiles again.
+# Not where it is used: imported while JAX (0.11 and later) traces, it makes the next call trace and compile again.
 from jax.experimental.pallas.ops.tpu import flash_attention as pallas
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float
