@@ -1,4 +1,4 @@
-"""Last stage of the small model: InterLCM with three network calls, the encoders trained on the restoration losses.
+"""Sixth stage of the small model: InterLCM with three network calls, the encoders trained on the restoration losses.
 
 python train.py configs/small_3step.py
 interlcm export runs/small/3step --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/3step/model

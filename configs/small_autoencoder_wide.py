@@ -26,20 +26,21 @@ config = TrainConfig(
         image_size=256,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
         exchange_colors=0.1,
-        workers=6,
+        workers=4,
+        prefetch=4,
     ),
     losses=LossConfig(
-        colour=2.0, texture=0.3, ssim=0.3, lpips=0.0, onet=0.1, adversarial=0.01, matching=0.15, adversarial_from=1000
+        colour=2.0, texture=0.4, ssim=0.3, lpips=0.0, onet=0.1, adversarial=0.05, matching=0.15, adversarial_from=0
     ),
-    discriminator=DiscriminatorConfig.small(),
+    discriminator=DiscriminatorConfig(base_channels=64, num_layers=3),
     autoencoder=AutoencoderConfig(decoder_only=True, new_decoder=(48, 96, 128, 192)),
     optimizer=OptimizerConfig(
-        learning_rate=1e-3, final_learning_rate=2e-5, decay_steps=4000, b2=0.99, clip_norm=1.0, ema=0.998
+        learning_rate=5e-4, final_learning_rate=2e-5, decay_steps=5600, b1=0.5, b2=0.99, clip_norm=1.0, ema=0.998
     ),
     validation=ValidationConfig(path="runs/data/test", every=1000, count=16, grid=6),
     run=RunConfig(folder="runs/small/autoencoder_wide", log_every=50, checkpoint_every=1000, keep=2),
-    steps=4000,
-    batch_size=32,
-    dtype="float32",
+    steps=5600,
+    batch_size=24,
+    dtype="bfloat16",
     remat="none",
 )
