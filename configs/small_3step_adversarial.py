@@ -1,9 +1,8 @@
-r"""The 3-step encoders, second part, on a GPU: an adversary asks for what a sharp face has.
+r"""The 3-step encoders, a second part of their own, on a GPU: an adversary asks for what a sharp face has.
 
 python train.py configs/small_3step_adversarial.py
 interlcm export runs/small/3step_adversarial --model-folder --licence 'CC BY-NC-SA 4.0' \
     -o runs/small/3step_adversarial/model
-python docs/mix.py runs/small/3step/model runs/small/3step_adversarial/model --share 0.3 -o runs/small/3step_mix/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

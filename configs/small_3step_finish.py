@@ -1,7 +1,9 @@
-r"""The 3-step encoders, last part: structure again, after the adversary's share.
+r"""The 3-step encoders, second part: through the wide decoder, on structure; then mixed with the adversarial part.
 
 python train.py configs/small_3step_finish.py
 interlcm export runs/small/3step_finish --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/3step_finish/model
+python docs/mix.py runs/small/3step_finish/model runs/small/3step_adversarial/model --share 0.2 --dtype float16 \
+    -o runs/small/3step_mix/model
 """
 
 from interlcm_jax.data.augment import WarpConfig
@@ -18,22 +20,22 @@ from interlcm_jax.training.config import (
 )
 
 config = TrainConfig(
-    start=StartConfig(model="runs/small/3step_mix/model", num_network_calls=3, skipped_steps=7),
+    start=StartConfig(model="runs/small/3step/model", num_network_calls=3, skipped_steps=7),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=0.5, texture=0.15, ssim=0.4, lpips=0.0, onet=0.05, adversarial=0.0, crop=128),
+    losses=LossConfig(colour=0.5, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=1.5e-4, final_learning_rate=2e-5, decay_steps=600, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=1e-4, final_learning_rate=2e-5, decay_steps=150, b2=0.99, clip_norm=1.0, ema=0.98
     ),
-    validation=ValidationConfig(path="runs/data/test", every=100, count=16, grid=6),
-    run=RunConfig(folder="runs/small/3step_finish", log_every=25, checkpoint_every=100, keep=2),
-    steps=600,
-    batch_size=4,
+    validation=ValidationConfig(path="runs/data/test", every=50, count=16, grid=6),
+    run=RunConfig(folder="runs/small/3step_finish", log_every=25, checkpoint_every=50, keep=2),
+    steps=150,
+    batch_size=2,
     dtype="float32",
     remat="none",
     unroll=True,

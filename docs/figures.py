@@ -21,7 +21,7 @@ from interlcm_jax.atomic import whole_file
 # Figures of panels: each its title, the runs it joins (one goes on where the other ended), and the logged number.
 FIGURES = {
     "frozen": {
-        "autoencoder: PSNR, dB": (("autoencoder", "autoencoder_finish", "autoencoder_decoder"), "validation/psnr"),
+        "autoencoder: PSNR, dB": (("autoencoder", "autoencoder_finish"), "validation/psnr"),
         "token tower: PSNR of completed faces, dB": (("token_tower",), "validation/psnr"),
         "prior: mean squared error of the noise": (("prior",), "loss"),
         "distillation: consistency loss": (("distillation",), "loss"),
@@ -31,6 +31,12 @@ FIGURES = {
         "warm-up, then 3-step; 1-step: PSNR, dB": (("warm_up", "3step"), "validation/psnr"),
         "warm-up, then 3-step; 1-step: SSIM": (("warm_up", "3step"), "validation/ssim"),
         "3-step; 1-step: L1": (("3step",), "loss/l1"),
+    },
+    "adversarial": {
+        "wide decoder: O-Net's distance": (("autoencoder_wide",), "loss/onet"),
+        "wide decoder: difference of fine detail": (("autoencoder_wide",), "loss/texture"),
+        "3-step, adversarial: O-Net's distance": (("3step_adversarial",), "loss/onet"),
+        "3-step, adversarial: difference of fine detail": (("3step_adversarial",), "loss/texture"),
     },
 }
 BESIDE = {"3step": "1step"}  # drawn into the same panel

@@ -86,7 +86,7 @@ class ModelConfig:
 
     @classmethod
     def small(cls) -> Self:
-        """The model that the package carries: 256 x 256 pixels, trained from nothing on two CPU cores."""
+        """The model that the package carries: 256 x 256 pixels, trained from nothing (`docs/miniature.md`)."""
         unet = UNetConfig(
             block_out_channels=(48, 96, 144),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
