@@ -1,6 +1,6 @@
 """Mixes two models' encoders, weight by weight: a share of one training in the other's result.
 
-python docs/mix.py runs/small/3step_finish/model runs/small/3step_adversarial/model --share 0.2 -o runs/small/3step_mix/model
+python docs/mix.py runs/small/3step_finish/model runs/small/3step_adversarial/model --share 0.2 -o MIXED
 
 Weights of a network and of what it became in a further training mix well: between them lies a way from faithful to
 sharp (Wang et al. 2018, ESRGAN, section 3.4).
