@@ -10,6 +10,8 @@ needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machi
 - FLOPs and bytes of a loop are those of one pass through its body, however often it runs. The network calls are
   therefore unrolled; `--scan` compiles them as `InterLCM.restore` does, for its temporaries and compile time.
   `--vae-slice` makes loops too.
+- `--option xla_tpu_scoped_vmem_limit_kib=65536` leaves less of the fast memory for such copies; MaxDiffusion's recipe
+  for Stable Diffusion sets it.
 - "temporaries" are what the program allocates besides arguments and results.
 
 `python -m benchmarks.tpu_compile --train ...` is `python -m benchmarks.tpu_train ...`, the training step.
@@ -24,7 +26,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +151,11 @@ def decode(setting: Setting) -> Program:
 PARTS: dict[str, Callable[[Setting], Program]] = {"chain": chain, "unet": unet, "encode": encode, "decode": decode}
 
 
-def compiled(program: Program) -> tuple[Cost, str]:
-    """Compiles a program for the devices its arguments lie on; returns its cost and its optimised HLO."""
+def compiled(program: Program, options: Mapping[str, str] | None = None) -> tuple[Cost, str]:
+    """Compiles a program, by XLA's `options`, for its arguments' devices; returns its cost and its optimised HLO."""
     function, arguments = program
     start = time.perf_counter()
-    executable = jax.jit(function).lower(*arguments).compile()
+    executable = jax.jit(function).lower(*arguments).compile(options)
     seconds = time.perf_counter() - start
     count, memory = executable.cost_analysis(), executable.memory_analysis()
     cost = Cost(
@@ -209,10 +211,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: bfloat16")
     parser.add_argument("--scan", action="store_true", help="the network calls as a loop, as InterLCM.restore has them")
     parser.add_argument("--vae-slice", type=int, metavar="N", help="images in the chain's VAE at a time; default: all")
+    parser.add_argument("--option", nargs="+", default=[], metavar="NAME=VALUE", help="options for the compiler")
     parser.add_argument("--miniature", action="store_true", help="networks of a few channels, to try the script")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     parser.add_argument("--hlo", type=Path, metavar="DIR", help="write each program's optimised HLO here")
     options = parser.parse_args(argv)
+    if wrong := [each for each in options.option if "=" not in each]:
+        parser.error(f"--option {wrong[0]} isn't NAME=VALUE")
+    told = dict(each.split("=", 1) for each in options.option)
     jax.config.update("jax_platforms", "cpu")
 
     config = ModelConfig.miniature() if options.miniature else ModelConfig.released()
@@ -222,7 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     results = []
     for topology, part, batch in itertools.product(options.topology, options.part, options.batch_size):
         setting = Setting(config, batch, jnp.dtype(options.dtype), tpu(topology), not options.scan, options.vae_slice)
-        cost, hlo = compiled(PARTS[part](setting))
+        cost, hlo = compiled(PARTS[part](setting), told)
         others = OTHERS.get((part, batch), {}) if comparable and topology.startswith("v5e") else {}
         print(*rows(part, batch, topology, cost, others), sep="\n", flush=True)
         results.append({"part": part, "batch": batch, "topology": topology, **dataclasses.asdict(cost)})
@@ -233,7 +239,13 @@ def main(argv: list[str] | None = None) -> None:
         with whole_file(options.json) as temporary:
             temporary.write_text(
                 json.dumps(
-                    {"dtype": options.dtype, "scan": options.scan, "vae_slice": options.vae_slice, "programs": results},
+                    {
+                        "dtype": options.dtype,
+                        "scan": options.scan,
+                        "vae_slice": options.vae_slice,
+                        "options": told,
+                        "programs": results,
+                    },
                     indent=2,
                 )
             )

@@ -62,6 +62,18 @@ def test_the_script_prints_a_table_and_writes_the_same_numbers(tmp_path, monkeyp
     assert sorted(path.name for path in folder.iterdir()) == ["decode-1-v5e-2x2.txt", "decode-2-v5e-2x2.txt"]
 
 
+def test_the_compiler_is_told_what_the_command_line_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(tpu_compile, "tpu", lambda topology: setting().sharding)
+    file = tmp_path / "costs.json"
+    command = ["--miniature", "--part", "decode", "--batch-size", "1", "--json", str(file), "--option"]
+    tpu_compile.main([*command, "xla_backend_optimization_level=0"])
+    assert json.loads(file.read_text())["options"] == {"xla_backend_optimization_level": "0"}
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
+        tpu_compile.main([*command, "xla_no_such_option=1"])
+    with pytest.raises(SystemExit):
+        tpu_compile.main([*command, "xla_backend_optimization_level"])
+
+
 def test_train_is_the_other_scripts_command_line(monkeypatch):
     asked = []
     monkeypatch.setattr(tpu_train, "main", asked.append)
