@@ -19,21 +19,21 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     # Encoders that know three calls learn one sooner than new ones.
-    start=StartConfig(model="runs/small/3step/model", num_network_calls=1, skipped_steps=3),
+    start=StartConfig(model="runs/small/3step_finish/model", num_network_calls=1, skipped_steps=3),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=0.5, ssim=0.3, lpips=0.0, onet=0.03, adversarial=0.0, matching=0.1, adversarial_from=0),
+    losses=LossConfig(colour=0.5, texture=4.0, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=400, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=600, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=100, count=16, grid=6),
+    validation=ValidationConfig(path="runs/data/test", every=200, count=16, grid=6),
     run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=200, keep=2),
-    steps=400,
+    steps=600,
     batch_size=2,
     dtype="float32",
     remat="none",

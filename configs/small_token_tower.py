@@ -11,7 +11,7 @@ from interlcm_jax.training.config import OptimizerConfig, RunConfig, StartConfig
 
 config = TrainConfig(
     stage="token_tower",
-    start=StartConfig(model="runs/small/autoencoder_wide/model"),
+    start=StartConfig(model="runs/small/autoencoder_mix/model"),
     # The tower sees 128 pixels: a quarter of the release's blur and downsampling.
     data=DataConfig(
         path="runs/data/train",
