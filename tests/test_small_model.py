@@ -51,7 +51,7 @@ def test_it_is_the_default_and_says_so():
 def test_the_readmes_first_command_restores_its_photo(tmp_path):
     """The face comes sharper and stays the one it was; what isn't face stays too.
 
-    Not asked: that it is nearer to the original, which on this photo it isn't (docs/miniature.md).
+    Its structure is as near to the original's as before, no nearer (docs/miniature.md).
     """
     assert main(["restore", str(PHOTO), "-o", str(tmp_path), "--upscale", "1"]) == 0
     before, after = (np.asarray(Image.open(path)) for path in (PHOTO, tmp_path / "astronaut.png"))
@@ -59,7 +59,7 @@ def test_the_readmes_first_command_restores_its_photo(tmp_path):
     after = np.asarray(Image.fromarray(after).resize(before.shape[1::-1], Image.Resampling.LANCZOS))
     original = astronaut()[SHOWN]
     near = [float(ssim(image[FACE][None], original[FACE][None])[0]) for image in (before, after)]
-    assert near[1] > near[0] - 0.05, near
+    assert near[1] > near[0] - 0.01, near
     sharp = [float(laplacian_variance(image[FACE][None])[0]) for image in (before, after, original)]
     assert 2 * sharp[0] < sharp[1] < sharp[2], sharp
     rest = np.abs(after[250:].astype(int) - before[250:]).mean()
