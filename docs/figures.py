@@ -18,6 +18,7 @@ from PIL import Image
 from interlcm_jax import InterLCM
 from interlcm_jax.atomic import whole_file
 
+THREE_STEP = ("3step", "3step_structure", "3step_finish")
 # Figures of panels: each its title, the runs it joins (one goes on where the other ended), and the logged number.
 FIGURES = {
     "frozen": {
@@ -28,9 +29,9 @@ FIGURES = {
     },
     "encoders": {
         "warm-up: latents' difference at the last call": (("warm_up",), "loss/last_call"),
-        "warm-up, then 3-step; 1-step: PSNR, dB": (("warm_up", "3step"), "validation/psnr"),
-        "warm-up, then 3-step; 1-step: SSIM": (("warm_up", "3step"), "validation/ssim"),
-        "3-step; 1-step: L1": (("3step",), "loss/l1"),
+        "warm-up, then 3-step; 1-step: PSNR, dB": (("warm_up", *THREE_STEP), "validation/psnr"),
+        "warm-up, then 3-step; 1-step: SSIM": (("warm_up", *THREE_STEP), "validation/ssim"),
+        "3-step; 1-step: L1": (THREE_STEP, "loss/l1"),
     },
     "adversarial": {
         "wide decoder: O-Net's distance": (("autoencoder_wide",), "loss/onet"),
@@ -39,7 +40,6 @@ FIGURES = {
         "3-step, adversarial: difference of fine detail": (("3step_adversarial",), "loss/texture"),
     },
 }
-BESIDE = {"3step": "1step"}  # drawn into the same panel
 LOG = "log.jsonl"
 TILE, QUALITY, ROWS = 128, 88, 16
 FIDELITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -81,10 +81,9 @@ def curves(panels: Mapping[str, tuple[Sequence[str], str]], runs: Path, out: Pat
     pyplot.rcParams["svg.hashsalt"] = "interlcm"  # else each drawing has other identifiers
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 5.5), layout="constrained")
     for axis, (title, (names, number)) in zip(axes.flat, panels.items(), strict=True):
-        axis.plot(*joined([runs / name for name in names], number), label=names[-1])
-        beside = BESIDE.get(names[-1])
-        if beside and (runs / beside / LOG).is_file():
-            axis.plot(*joined([runs / beside], number), label=beside)
+        axis.plot(*joined([runs / name for name in names], number), label="3-step")
+        if names[-1] == THREE_STEP[-1] and (runs / "1step" / LOG).is_file():
+            axis.plot(*joined([runs / "1step"], number), label="1-step")
             axis.legend()
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
