@@ -81,6 +81,7 @@ def curves(panels: Mapping[str, tuple[Sequence[str], str]], runs: Path, out: Pat
     pyplot.rcParams["svg.hashsalt"] = "interlcm"  # else each drawing has other identifiers
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 5.5), layout="constrained")
     for axis, (title, (names, number)) in zip(axes.flat, panels.items(), strict=True):
+        # The label is seen only where the 1-step run is drawn beside it.
         axis.plot(*joined([runs / name for name in names], number), label="3-step")
         if names[-1] == THREE_STEP[-1] and (runs / "1step" / LOG).is_file():
             axis.plot(*joined([runs / "1step"], number), label="1-step")
