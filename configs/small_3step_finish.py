@@ -8,6 +8,7 @@ interlcm export runs/small/3step_finish --model-folder --dtype float16 --licence
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.degradation import DegradationConfig
 from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.data.tones import ToneConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     LossConfig,
@@ -25,6 +26,7 @@ config = TrainConfig(
         image_size=256,
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
+        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
     ),
     losses=LossConfig(colour=0.5, texture=4.0, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),

@@ -9,6 +9,7 @@ python docs/mix.py runs/small/autoencoder_wide_finish/model runs/small/autoencod
 
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.data.tones import ToneConfig
 from interlcm_jax.training.config import (
     AutoencoderConfig,
     LossConfig,
@@ -27,6 +28,7 @@ config = TrainConfig(
         image_size=256,
         crop=128,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
+        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
         exchange_colors=0.1,
     ),
     losses=LossConfig(colour=2.0, texture=4.0, ssim=0.3, lpips=0.0, onet=0.1, adversarial=0.0),

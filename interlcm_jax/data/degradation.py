@@ -25,7 +25,7 @@ _BOUNDS = {
     "noise_sigma": (0, 255),
     "jpeg_quality": (1, 100),
 }
-_PROBABILITIES = ("isotropic_probability", "color_jitter_probability", "grey_probability")
+_PROBABILITIES = ("isotropic_probability", "color_jitter_probability", "grey_probability", "mild_probability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,8 @@ class DegradationConfig:
         color_jitter_probability: how many images have their channels shifted.
         color_jitter: by how much at most, up or down, in levels of 255.
         grey_probability: how many "blind" images are grey too.
+        mild_probability: how many "blind" images get a random share of what was drawn, one for blur, downsampling and
+            noise: uniform ranges of all three hardly ever leave a face nearly sharp.
         strokes: of the kind "strokes".
 
     Raises:
@@ -64,6 +66,7 @@ class DegradationConfig:
     color_jitter_probability: float = 0.0
     color_jitter: float = 20.0
     grey_probability: float = 0.0
+    mild_probability: float = 0.0
     strokes: StrokeConfig = dataclasses.field(default_factory=StrokeConfig)
 
     def __post_init__(self):
@@ -168,7 +171,10 @@ def draw(config: DegradationConfig, rng: np.random.Generator) -> Draws:
     shift = None
     if rng.random() < config.color_jitter_probability:
         shift = tuple(rng.uniform(-config.color_jitter, config.color_jitter, 3).tolist())
-    return Draws(blind, shift, grey=bool(rng.random() < config.grey_probability))
+    grey = bool(rng.random() < config.grey_probability)
+    if rng.random() < config.mild_probability:
+        blind = _share_of(blind, rng.random())
+    return Draws(blind, shift, grey)
 
 
 def _draw_blind(config: DegradationConfig, rng: np.random.Generator) -> Blind:
@@ -186,6 +192,17 @@ def _draw_blind(config: DegradationConfig, rng: np.random.Generator) -> Blind:
         noise_sigma=float(rng.uniform(*config.noise_sigma)),
         noise_seed=int(rng.integers(2**63)),
         jpeg_quality=int(rng.integers(*config.jpeg_quality, endpoint=True)),
+    )
+
+
+def _share_of(blind: Blind, share: float) -> Blind:
+    return dataclasses.replace(
+        blind,
+        # A kernel needs some width; this one is a single pixel.
+        sigma_x=max(share * blind.sigma_x, 1e-3),
+        sigma_y=max(share * blind.sigma_y, 1e-3),
+        scale=1 + share * (blind.scale - 1),
+        noise_sigma=share * blind.noise_sigma,
     )
 
 

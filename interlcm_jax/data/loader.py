@@ -21,6 +21,7 @@ from interlcm_jax.data.augment import WarpConfig, draw_crop, draw_warp, warp
 from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import HQ, LQ, Source
+from interlcm_jax.data.tones import ToneConfig, change_tones, draw_tones
 from interlcm_jax.errors import InterLCMError
 
 # Batches before the data ends, which it never should.
@@ -40,6 +41,7 @@ class DataConfig:
         warp: how far images are turned, scaled and moved.
         exchange_colors: how many images have their red, green and blue exchanged at random, for an autoencoder that is
             to keep every colour: faces alone have few.
+        tones: how images are put into other light, before they are degraded.
         crop: pixels of a square cut out of each image at random; None: all of it.
         workers: processes that make batches; 0: a thread of this one does.
         prefetch: batches that each worker makes ahead; 0, without workers: none, on demand.
@@ -55,6 +57,7 @@ class DataConfig:
     flip: float = 0.5
     warp: WarpConfig = dataclasses.field(default_factory=WarpConfig)
     exchange_colors: float = 0.0
+    tones: ToneConfig = dataclasses.field(default_factory=ToneConfig)
     crop: int | None = None
     workers: int = 0
     prefetch: int = 2
@@ -144,6 +147,9 @@ class _Example:
         if colors.random() < self.config.exchange_colors:
             order = colors.permutation(3)
             images = {name: np.ascontiguousarray(image[..., order]) for name, image in images.items()}
+        tones = draw_tones(self.config.tones, rng_for(self.seed, "tones", record, epoch))
+        if tones is not None:
+            images = {name: change_tones(image, tones) for name, image in images.items()}
         if LQ not in images:
             rng = rng_for(self.seed, "degradation", record, epoch)
             images[LQ] = degrade(images[HQ], draw(self.config.degradation, rng))

@@ -114,6 +114,26 @@ def test_options_are_off_by_default_and_as_likely_as_asked():
     assert stats.kstest(np.ravel(shifts), stats.uniform(-20, 40).cdf).pvalue > 1e-4
 
 
+def test_mild_ones_get_one_share_of_all_but_jpeg():
+    full, mild = ([draws.blind for draws in draws_of(DegradationConfig(mild_probability=p), 1000)] for p in (0.0, 1.0))
+    # One after another from the same generator, the first are the same but for the share.
+    first, less = full[0], mild[0]
+    share = less.noise_sigma / first.noise_sigma
+    assert 0 < share < 1
+    assert math.isclose(less.sigma_x, share * first.sigma_x)
+    assert math.isclose(less.sigma_y, share * first.sigma_y)
+    assert math.isclose(less.scale - 1, share * (first.scale - 1))
+    assert (less.jpeg_quality, less.noise_seed) == (first.jpeg_quality, first.noise_seed)
+    assert abs(np.mean([blind.noise_sigma for blind in mild]) - 7.5 / 2) < 0.5
+    some = draws_of(DegradationConfig(mild_probability=0.2, noise_sigma=(15.0, 15.0)), 3000)
+    assert abs(sum(draws.blind.noise_sigma < 15 for draws in some) - 600) < 110
+
+
+def test_no_share_at_all_leaves_a_face_as_jpeg_does(face):
+    none = Blind(41, 1e-3, 1e-3, 0.0, scale=1.0, noise_sigma=0.0, noise_seed=5, jpeg_quality=100)
+    assert np.abs(degrade(face, Draws(none)).astype(int) - face).mean() < 2
+
+
 def test_noise_is_as_strong_as_its_sigma():
     flat = np.full((128, 128, 3), 128, np.uint8)
     quiet = Blind(41, 0.1, 0.1, 0.0, scale=1.0, noise_sigma=0.0, noise_seed=5, jpeg_quality=100)
@@ -156,6 +176,7 @@ def test_a_tiny_image_survives_the_largest_downsampling(face):
         ("isotropic_probability", 1.5),
         ("color_jitter_probability", -0.1),
         ("grey_probability", math.nan),
+        ("mild_probability", 2.0),
         ("color_jitter", 256.0),
     ],
 )

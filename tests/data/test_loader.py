@@ -9,6 +9,7 @@ from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
 from interlcm_jax.data.loader import DataConfig, batches
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import Folder
+from interlcm_jax.data.tones import ToneConfig
 from interlcm_jax.errors import InterLCMError
 from tests.data.faces import write_faces
 
@@ -103,6 +104,24 @@ def test_colors_are_exchanged_in_as_many_images_as_asked_and_in_every_order():
     assert len(orders) == 6
     # Half are left alone, and a sixth of the others come out as they were.
     assert abs(counts[0] / 300 - 7 / 12) < 0.1
+
+
+def test_light_changes_as_many_images_as_asked_before_they_are_degraded():
+    faces = [{"hq": np.full((8, 8, 3), 100, np.uint8)}] * 300
+    config = DataConfig(
+        image_size=8, tones=ToneConfig(probability=0.5, tint=60.0), degradation=DegradationConfig.grey()
+    )
+    (batch,) = take(faces, 1, config, batch_size=300)
+    assert abs((batch["hq"] != 100).any((1, 2, 3)).mean() - 0.5) < 0.1
+    assert np.abs(batch["lq"] - (batch["hq"] @ [0.299, 0.587, 0.114])[..., None]).max() < 1
+
+
+def test_both_images_of_a_pair_are_put_into_the_same_light():
+    pairs = [{"lq": np.full((8, 8, 3), 100, np.uint8), "hq": np.full((8, 8, 3), 100, np.uint8)}] * 20
+    tones = ToneConfig(probability=1.0, tint=60.0)
+    (batch,) = take(pairs, 1, DataConfig(image_size=8, paired=True, tones=tones), batch_size=20)
+    np.testing.assert_array_equal(batch["lq"], batch["hq"])
+    assert len(np.unique(batch["hq"][:, 0, 0], axis=0)) == 20
 
 
 @pytest.mark.parametrize("start", [1, 2, 5])
