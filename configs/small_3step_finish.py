@@ -1,9 +1,11 @@
-r"""The 3-step encoders, last part: from the mixed ones, through the mixed decoder, on structure and fine detail.
+r"""The 3-step encoders, last part: from the mixed ones, on structure and fine detail, in other light too.
 
 python train.py configs/small_3step_finish.py
 interlcm export runs/small/3step_finish --model-folder --dtype float16 --licence 'CC BY-NC-SA 4.0' \
     -o runs/small/3step_finish/model
 """
+
+import dataclasses
 
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.degradation import DegradationConfig
@@ -24,18 +26,18 @@ config = TrainConfig(
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
-        degradation=DegradationConfig.release_256(),
+        degradation=dataclasses.replace(DegradationConfig.release_256(), mild_probability=0.25),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
         tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
     ),
     losses=LossConfig(colour=0.5, texture=4.0, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=1.5e-4, final_learning_rate=1e-5, decay_steps=900, b2=0.99, clip_norm=1.0, ema=0.985
+        learning_rate=1.5e-4, final_learning_rate=1e-5, decay_steps=2000, b2=0.99, clip_norm=1.0, ema=0.985
     ),
-    validation=ValidationConfig(path="runs/data/test", every=200, count=16, grid=6),
-    run=RunConfig(folder="runs/small/3step_finish", log_every=25, checkpoint_every=100, keep=2),
-    steps=900,
+    validation=ValidationConfig(path="runs/data/test", every=500, count=16, grid=6),
+    run=RunConfig(folder="runs/small/3step_finish", log_every=25, checkpoint_every=200, keep=2),
+    steps=2000,
     batch_size=2,
     dtype="float32",
     remat="none",

@@ -1,4 +1,4 @@
-r"""First stage of the small model, fourth part: the wide decoder on structure; then mixed.
+r"""First stage of the small model, fourth part: the wide decoder on structure, in other light too; then mixed.
 
 python train.py configs/small_autoencoder_wide_finish.py
 interlcm export runs/small/autoencoder_wide_finish --model-folder --licence 'CC BY-NC-SA 4.0' \
