@@ -4,7 +4,7 @@ python train.py configs/small_autoencoder_wide_finish.py
 interlcm export runs/small/autoencoder_wide_finish --model-folder --licence 'CC BY-NC-SA 4.0' \
     -o runs/small/autoencoder_wide_finish/model
 python docs/mix.py runs/small/autoencoder_wide_finish/model runs/small/autoencoder_wide/model --networks vae \
-    --share 0.4 -o runs/small/autoencoder_mix/model
+    --share 0.5 -o runs/small/autoencoder_mix/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

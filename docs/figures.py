@@ -2,7 +2,7 @@
 
 python docs/figures.py curves encoders runs/small -o docs/curves_encoders.svg
 python docs/figures.py sheet data/test/lq 1step/restored 3step/restored data/test/hq -o docs/faces.jpg
-python docs/figures.py knobs MODEL data/test/lq data/test/hq --names 00904 -o docs/fidelity.jpg
+python docs/figures.py knobs MODEL data/test/lq data/test/hq --names 0932 -o docs/fidelity.jpg
 
 The curves need `pip install matplotlib`.
 """

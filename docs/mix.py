@@ -2,7 +2,7 @@ r"""Mixes two models' weights, number by number: a share of one training in the 
 
 python docs/mix.py runs/small/3step_structure/model runs/small/3step_adversarial/model --share 0.65 -o MIXED
 python docs/mix.py runs/small/autoencoder_wide_finish/model runs/small/autoencoder_wide/model --networks vae \
-    --share 0.4 -o MIXED
+    --share 0.5 -o MIXED
 
 The first mixes the encoders, the second the autoencoders. Weights of a network and of what it became in a further
 training mix well: between them lies a way from faithful to sharp (Wang et al. 2018, ESRGAN, section 3.4).
