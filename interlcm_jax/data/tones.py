@@ -19,10 +19,10 @@ class ToneConfig:
     Attributes:
         probability: how many images are changed.
         grey: how many of these lose their colours.
-        gamma: by which factor's logarithm (base 2) the exponent of the tone curve differs from 1.
-        contrast: by which factor's logarithm (base 2) contrast about middle grey differs from 1.
-        shade: share of the light that the side turned away from a lamp lacks; 0 to this, from any direction.
-        tint: by how many levels of 255 red, green and blue are shifted, each by itself.
+        gamma: doublings of the tone curve's exponent; 1 is from a half to twice.
+        contrast: doublings of the contrast about middle grey.
+        shade: share of the light that the side away from a lamp lacks: from 0 to this, the lamp anywhere around.
+        tint: levels of 255 by which red, green and blue are shifted, each on its own.
 
     Raises:
         InterLCMError: a field is out of range; the message names it.
