@@ -1,17 +1,19 @@
 """The restoration compiled for a TPU without one: XLA's own count of FLOPs, bytes and memory, and its seconds.
 
-    python benchmarks/tpu_compile.py --part chain unet --batch-size 1 8 --topology v5e:2x2
+    python -m benchmarks.tpu_compile --part chain unet --batch-size 1 8 --topology v5e:2x2
 
 needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. The numbers are for one TPU core.
 
 - "accessed" is what every operation of the program reads and writes, padded to the hardware's tiles, wherever the
   compiler put it: the fast memory on the chip counts as well, and a copy into it counts three or four times its size,
   so a weight fetched ahead counts up to five times. A kernel (Pallas) counts its operands and results once, unpadded.
+- "through HBM" is what goes through the chip's main memory, which bounds the speed (`benchmarks/hbm_traffic.py`).
+  Options that keep weights out of the fast memory lower "accessed" and raise this.
 - FLOPs and bytes of a loop are those of one pass through its body, however often it runs. The network calls are
   therefore unrolled; `--scan` compiles them as `InterLCM.restore` does, for its temporaries and compile time.
   `--vae-slice` makes loops too.
-- `--option xla_tpu_scoped_vmem_limit_kib=65536` leaves less of the fast memory for such copies; MaxDiffusion's recipe
-  for Stable Diffusion sets it.
+- `--option xla_tpu_scoped_vmem_limit_kib=65536`, from MaxDiffusion's recipe for Stable Diffusion, gives operations more
+  of the fast memory and leaves less for such copies.
 - "temporaries" are what the program allocates besides arguments and results.
 
 `python -m benchmarks.tpu_compile --train ...` is `python -m benchmarks.tpu_train ...`, the training step.
@@ -37,6 +39,7 @@ from jax.experimental import topologies
 from jax.sharding import Sharding, SingleDeviceSharding
 from jax.typing import DTypeLike
 
+from benchmarks.hbm_traffic import hbm_traffic
 from interlcm_jax.atomic import whole_file
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.unet import UNet2DCondition
@@ -54,6 +57,7 @@ class Cost:
     Attributes:
         tflop: floating-point operations, 1e12.
         accessed: bytes read and written, GB (1e9).
+        hbm: of these through the chip's main memory, unpadded; None where a loop hides some.
         temporaries: memory besides arguments and results, GB.
         arguments: weights and inputs, GB.
         seconds: tracing, lowering and compiling.
@@ -61,6 +65,7 @@ class Cost:
 
     tflop: float | None = None
     accessed: float | None = None
+    hbm: float | None = None
     temporaries: float | None = None
     arguments: float | None = None
     seconds: float | None = None
@@ -69,12 +74,12 @@ class Cost:
 # bfloat16 on v5e, the chain without CLIP and Visual Encoder: diffusers 0.34's Flax classes, and MaxDiffusion of August
 # 2026, whose kernel's FLOPs aren't counted.
 OTHERS: dict[tuple[str, int], dict[str, Cost]] = {
-    ("chain", 1): {"diffusers-Flax": Cost(7.10, 55.8, 0.71, seconds=355)},
-    ("chain", 8): {"diffusers-Flax": Cost(52.2, 197.3, 3.10, seconds=326)},
+    ("chain", 1): {"diffusers-Flax": Cost(7.10, 55.8, None, 0.71, seconds=355)},
+    ("chain", 8): {"diffusers-Flax": Cost(52.2, 197.3, None, 3.10, seconds=326)},
     ("unet", 8): {
-        "diffusers-Flax": Cost(5.81, 34.1, 2.52, seconds=100),
-        "MaxDiffusion, plain attention": Cost(6.31, 67.4, 4.49, seconds=100),
-        "MaxDiffusion, flash kernel": Cost(None, 26.8, 0.50, seconds=100),
+        "diffusers-Flax": Cost(5.81, 34.1, None, 2.52, seconds=100),
+        "MaxDiffusion, plain attention": Cost(6.31, 67.4, None, 4.49, seconds=100),
+        "MaxDiffusion, flash kernel": Cost(None, 26.8, None, 0.50, seconds=100),
     },
 }
 
@@ -157,15 +162,23 @@ def compiled(program: Program, options: Mapping[str, str] | None = None) -> tupl
     start = time.perf_counter()
     executable = jax.jit(function).lower(*arguments).compile(options)
     seconds = time.perf_counter() - start
-    count, memory = executable.cost_analysis(), executable.memory_analysis()
+    count, memory, hlo = executable.cost_analysis(), executable.memory_analysis(), executable.as_text()
     cost = Cost(
         count["flops"] / TERA,
         count["bytes accessed"] / GIGA,
+        _through_hbm(hlo),
         memory.temp_size_in_bytes / GIGA,
         memory.argument_size_in_bytes / GIGA,
         seconds,
     )
-    return cost, executable.as_text()
+    return cost, hlo
+
+
+def _through_hbm(hlo: str) -> float | None:
+    try:
+        return sum(hbm_traffic(hlo)) / GIGA
+    except ValueError:
+        return None
 
 
 def tpu_devices(topology: str) -> list[jax.Device]:
@@ -186,13 +199,15 @@ def rows(part: str, batch: int, topology: str, cost: Cost, others: dict[str, Cos
     """A program's row of the table, and a row for each of the others' with our share of it in brackets."""
     names = [field.name for field in dataclasses.fields(Cost)]
     digits = {"seconds": 0}
-    ours = [f"{getattr(cost, name):.{digits.get(name, 2)}f}" for name in names]
+    numbers = {name: getattr(cost, name) for name in names}
+    ours = ["" if number is None else f"{number:.{digits.get(name, 2)}f}" for name, number in numbers.items()]
     yield f"| **{part}** | {batch} | {topology} | {' | '.join(ours)} |"
     for label, other in others.items():
         cells = []
         for name in names:
             theirs = getattr(other, name)
-            cells.append("" if theirs is None else f"{theirs:g} ({getattr(cost, name) / theirs:.2f})")
+            share = "" if theirs is None or numbers[name] is None else f" ({numbers[name] / theirs:.2f})"
+            cells.append("" if theirs is None else f"{theirs:g}{share}")
         yield f"| {label} | {batch} | {topology} | {' | '.join(cells)} |"
 
 
@@ -223,8 +238,10 @@ def main(argv: list[str] | None = None) -> None:
 
     config = ModelConfig.miniature() if options.miniature else ModelConfig.released()
     comparable = not options.miniature and not options.scan and not options.vae_slice and options.dtype == "bfloat16"
-    print("| program | batch | TPU | TFLOP | GB accessed | GB temporaries | GB arguments | compile, s |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print(
+        "| program | batch | TPU | TFLOP | GB accessed | GB through HBM | GB temporaries | GB arguments | compile, s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     results = []
     for topology, part, batch in itertools.product(options.topology, options.part, options.batch_size):
         setting = Setting(config, batch, jnp.dtype(options.dtype), tpu(topology), not options.scan, options.vae_slice)

@@ -41,10 +41,10 @@ def test_the_chain_has_loops_only_where_asked_for(options, loops):
 
 
 def test_a_row_for_each_of_the_others_with_our_share_of_what_was_measured():
-    ours, theirs = Cost(6.0, 20.0, 0.4, 1.7, 90.4), Cost(None, 40.0, 0.5, seconds=100)
+    ours, theirs = Cost(6.0, 20.0, None, 0.4, 1.7, 90.4), Cost(None, 40.0, 12.0, 0.5, seconds=100)
     assert list(rows("unet", 8, "v5e:2x2", ours, {"theirs": theirs})) == [
-        "| **unet** | 8 | v5e:2x2 | 6.00 | 20.00 | 0.40 | 1.70 | 90 |",
-        "| theirs | 8 | v5e:2x2 |  | 40 (0.50) | 0.5 (0.80) |  | 100 (0.90) |",
+        "| **unet** | 8 | v5e:2x2 | 6.00 | 20.00 |  | 0.40 | 1.70 | 90 |",
+        "| theirs | 8 | v5e:2x2 |  | 40 (0.50) | 12 | 0.5 (0.80) |  | 100 (0.90) |",
     ]
 
 
