@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def mixed(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
-    """Each weight moved by `share` of the way to the other's, in float32.
+    """Each weight moved by `share` of the way to the other's: reckoned in float32, given in the dtype it had.
 
     Raises:
         ValueError: the two differ in their weights' names or shapes.
@@ -53,7 +53,7 @@ def mixed(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], share: flo
     if {key: each.shape for key, each in ours.items()} != {key: each.shape for key, each in theirs.items()}:
         raise ValueError("the two networks have other weights: their sizes differ")
     wide = ((key, each.astype(np.float32), theirs[key].astype(np.float32)) for key, each in ours.items())
-    return {key: mine + share * (other - mine) for key, mine, other in wide}
+    return {key: (mine + share * (other - mine)).astype(ours[key].dtype) for key, mine, other in wide}
 
 
 if __name__ == "__main__":
