@@ -74,7 +74,7 @@ class Cost:
 # bfloat16 on v5e, the chain without CLIP and Visual Encoder: diffusers 0.34's Flax classes, and MaxDiffusion of August
 # 2026, whose kernel's FLOPs aren't counted. HBM by `hbm_traffic` too, of their program compiled under jax 0.10.2.
 OTHERS: dict[tuple[str, int], dict[str, Cost]] = {
-    ("chain", 1): {"diffusers-Flax": Cost(7.10, 55.8, None, 0.71, seconds=355)},
+    ("chain", 1): {"diffusers-Flax": Cost(7.10, 55.8, 27.8, 0.71, seconds=355)},
     ("chain", 8): {"diffusers-Flax": Cost(52.2, 197.3, None, 3.10, seconds=326)},
     ("unet", 1): {"diffusers-Flax": Cost(0.85, 10.9, 4.49, 0.33)},
     ("unet", 8): {
