@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from interlcm_jax.data.strokes import Stroke, StrokeConfig, draw_strokes, paint
+from interlcm_jax.data.tones import without_colours
 from interlcm_jax.errors import InterLCMError
 
 Image = UInt8[np.ndarray, "H W 3"]
@@ -218,7 +219,7 @@ def degrade(hq: Image, draws: Draws) -> Image:
     if draws.color_shift is not None:
         lq = (lq + np.array(draws.color_shift, np.float32) / 255).clip(0, 1)
     if draws.grey:
-        lq = cv2.cvtColor(cv2.cvtColor(lq, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        lq = without_colours(lq)
     lq = _to_bytes(lq)
     return paint(lq, draws.strokes) if draws.strokes else lq
 

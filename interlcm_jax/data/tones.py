@@ -82,11 +82,16 @@ def change_tones(image: Image, tones: Tones) -> Image:
     """The image in the light and on the film that the numbers say; the same bytes on every run."""
     changed = np.divide(image, 255, dtype=np.float32)
     if tones.grey:
-        changed = cv2.cvtColor(cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        changed = without_colours(changed)
     changed = changed * _light(image.shape[:2], tones)[..., None]
     changed = (changed ** np.float32(tones.gamma) - 0.5) * np.float32(tones.contrast) + 0.5
     changed = changed + np.array(tones.tint, np.float32)
     return np.rint(changed.clip(0, 1) * 255).astype(np.uint8)
+
+
+def without_colours(image: Float32[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "H W 3"]:
+    """The grey image, its luminance in all three channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def _light(size: tuple[int, int], tones: Tones) -> Float32[np.ndarray, "H W"]:
