@@ -4,9 +4,12 @@ python train.py configs/small_1step.py
 interlcm export runs/small/1step --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/1step/model
 """
 
+import dataclasses
+
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.degradation import DegradationConfig
 from interlcm_jax.data.loader import DataConfig
+from interlcm_jax.data.tones import ToneConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     LossConfig,
@@ -19,21 +22,22 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     # Encoders that know three calls learn one sooner than new ones.
-    start=StartConfig(model="runs/small/3step_finish/model", num_network_calls=1, skipped_steps=3),
+    start=StartConfig(model="runs/small/3step_sharpen_mix/model", num_network_calls=1, skipped_steps=3),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
-        degradation=DegradationConfig.release_256(),
+        degradation=dataclasses.replace(DegradationConfig.release_256(), mild_probability=0.25),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
+        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
     ),
     losses=LossConfig(colour=0.5, texture=4.0, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=600, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=1000, b2=0.99, clip_norm=1.0, ema=0.99
     ),
-    validation=ValidationConfig(path="runs/data/test", every=200, count=16, grid=6),
+    validation=ValidationConfig(path="runs/data/test", every=250, count=16, grid=6),
     run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=200, keep=2),
-    steps=600,
+    steps=1000,
     batch_size=2,
     dtype="float32",
     remat="none",
