@@ -25,21 +25,18 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.experimental import topologies
-from jax.sharding import Sharding, SingleDeviceSharding
+from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
-from benchmarks.hbm_traffic import hbm_traffic
+from benchmarks.tpu_cost import Cost, Program, compiled, tpu
 from interlcm_jax.atomic import whole_file
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.unet import UNet2DCondition
@@ -47,32 +44,8 @@ from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.weights import abstract
 from interlcm_jax.restoration import Networks, restore
 
-GIGA, TERA = 1e9, 1e12
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What the compiler says of a program; None where nobody measured.
-
-    Attributes:
-        tflop: floating-point operations, 1e12.
-        accessed: bytes read and written, GB (1e9).
-        hbm: of these through the chip's main memory, unpadded; None where a loop hides some.
-        temporaries: memory besides arguments and results, GB.
-        arguments: weights and inputs, GB.
-        seconds: tracing, lowering and compiling.
-    """
-
-    tflop: float | None = None
-    accessed: float | None = None
-    hbm: float | None = None
-    temporaries: float | None = None
-    arguments: float | None = None
-    seconds: float | None = None
-
-
 # bfloat16 on v5e, the chain without CLIP and Visual Encoder: diffusers 0.34's Flax classes, and MaxDiffusion of August
-# 2026, whose kernel's FLOPs aren't counted. HBM by `hbm_traffic` too, of their program compiled under jax 0.10.2.
+# 2026, whose kernel's FLOPs aren't counted. HBM by `benchmarks.diffusers_flax`, compiled under jax 0.10.2.
 OTHERS: dict[tuple[str, int], dict[str, Cost]] = {
     ("chain", 1): {"diffusers-Flax": Cost(7.10, 55.8, 27.8, 0.71, seconds=355)},
     ("chain", 8): {"diffusers-Flax": Cost(52.2, 197.3, None, 3.10, seconds=326)},
@@ -83,9 +56,6 @@ OTHERS: dict[tuple[str, int], dict[str, Cost]] = {
         "MaxDiffusion, flash kernel": Cost(None, 26.8, None, 0.50, seconds=100),
     },
 }
-
-# A function, and its arguments as shapes on devices.
-Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,45 +125,6 @@ def decode(setting: Setting) -> Program:
 
 
 PARTS: dict[str, Callable[[Setting], Program]] = {"chain": chain, "unet": unet, "encode": encode, "decode": decode}
-
-
-def compiled(program: Program, options: Mapping[str, str] | None = None) -> tuple[Cost, str]:
-    """Compiles a program, by XLA's `options`, for its arguments' devices; returns its cost and its optimised HLO."""
-    function, arguments = program
-    start = time.perf_counter()
-    executable = jax.jit(function).lower(*arguments).compile(options)
-    seconds = time.perf_counter() - start
-    count, memory, hlo = executable.cost_analysis(), executable.memory_analysis(), executable.as_text()
-    cost = Cost(
-        count["flops"] / TERA,
-        count["bytes accessed"] / GIGA,
-        _through_hbm(hlo),
-        memory.temp_size_in_bytes / GIGA,
-        memory.argument_size_in_bytes / GIGA,
-        seconds,
-    )
-    return cost, hlo
-
-
-def _through_hbm(hlo: str) -> float | None:
-    try:
-        return sum(hbm_traffic(hlo)) / GIGA
-    except ValueError:
-        return None
-
-
-def tpu_devices(topology: str) -> list[jax.Device]:
-    """The chips of a TPU that isn't there, such as `v5e:2x2`, `v5p:2x2x1` or `v6e:2x2`."""
-    # Without this the TPU library asks the cloud's metadata server which machine it runs on, and waits for an answer.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    # No TPU is taken, so another process may have the library open too.
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
-
-
-def tpu(topology: str) -> Sharding:
-    """The first of these chips."""
-    return SingleDeviceSharding(tpu_devices(topology)[0])
 
 
 def rows(part: str, batch: int, topology: str, cost: Cost, others: dict[str, Cost]) -> Iterator[str]:

@@ -34,7 +34,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.collectives import collective_bytes
 from benchmarks.matrix_flops import matrix_flops
-from benchmarks.tpu_compile import GIGA, TERA, tpu_devices
+from benchmarks.tpu_cost import GIGA, TERA, tpu_devices
 from interlcm_jax.atomic import whole_file
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models import lpips

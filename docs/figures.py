@@ -19,6 +19,7 @@ from interlcm_jax import InterLCM
 from interlcm_jax.atomic import whole_file
 
 THREE_STEP = ("3step", "3step_structure", "3step_finish")
+LARGE = ("3step_large", "3step_sharpen")
 # Figures of panels: each its title, the runs it joins (one goes on where the other ended), and the logged number.
 FIGURES = {
     "frozen": {
@@ -38,6 +39,12 @@ FIGURES = {
         "wide decoder: difference of fine detail": (("autoencoder_wide",), "loss/texture"),
         "3-step, adversarial: O-Net's distance": (("3step_adversarial",), "loss/onet"),
         "3-step, adversarial: difference of fine detail": (("3step_adversarial",), "loss/texture"),
+    },
+    "sharpened": {
+        "decoder, sharpened: SSIM of the round trip": (("autoencoder_sharpen",), "validation/ssim"),
+        "decoder, sharpened: O-Net's distance": (("autoencoder_sharpen",), "loss/onet"),
+        "large batches, then sharpened: SSIM": (LARGE, "validation/ssim"),
+        "large batches, then sharpened: O-Net's distance": (LARGE, "loss/onet"),
     },
 }
 LOG = "log.jsonl"

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks import tpu_compile, tpu_train
-from benchmarks.tpu_compile import PARTS, Cost, Setting, compiled, rows
+from benchmarks.tpu_compile import PARTS, Setting, rows
+from benchmarks.tpu_cost import Cost, compiled
 from interlcm_jax.model_folder import ModelConfig
 
 
