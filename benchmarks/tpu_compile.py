@@ -48,7 +48,7 @@ from interlcm_jax.restoration import Networks, restore
 # 2026, whose kernel's FLOPs aren't counted. HBM by `benchmarks.diffusers_flax`, compiled under jax 0.10.2.
 OTHERS: dict[tuple[str, int], dict[str, Cost]] = {
     ("chain", 1): {"diffusers-Flax": Cost(7.10, 55.8, 27.8, 0.71, seconds=355)},
-    ("chain", 8): {"diffusers-Flax": Cost(52.2, 197.3, None, 3.10, seconds=326)},
+    ("chain", 8): {"diffusers-Flax": Cost(52.2, 197.3, 176.7, 3.10, seconds=326)},
     ("unet", 1): {"diffusers-Flax": Cost(0.85, 10.9, 4.49, 0.33)},
     ("unet", 8): {
         "diffusers-Flax": Cost(5.81, 34.1, 29.1, 2.52, seconds=100),
