@@ -67,9 +67,33 @@ def test_texture_equals_a_plain_computation_and_leaves_odd_edges_out():
     assert float(actual) == pytest.approx(np.mean(gaps), rel=1e-5)
 
 
-def test_texture_of_a_flat_image_has_finite_gradients():
+def test_finest_detail_is_of_stripes_a_pixel_wide_and_hardly_of_wider_ones():
+    """Across stripes two pixels wide the second differences are twice the stripes, a pixel wide four times."""
+
+    def stripes(width: int) -> jax.Array:
+        row = np.where(np.arange(36) // width % 2, -0.4, 0.4)
+        return jnp.broadcast_to(jnp.asarray(row, jnp.float32)[None, None, :, None], (1, 36, 36, 3))
+
+    flat = jnp.zeros((1, 36, 36, 3))
+    # Of the four directions three cross the stripes; the faint constant under the roots takes up to 3e-3 off.
+    assert float(losses.texture(stripes(1), flat)) == pytest.approx(0.75 * 4 * 0.4, rel=4e-3)
+    assert float(losses.finest(stripes(1), flat)) == pytest.approx(0.75 * 4 * 0.4, rel=4e-3)
+    assert float(losses.texture(stripes(2), flat)) == pytest.approx(0.75 * 2 * 0.4, rel=4e-3)
+    assert float(losses.finest(stripes(2), flat)) == pytest.approx(0.75 * 1 * 0.4, rel=4e-3)
+
+
+@pytest.mark.parametrize("loss", [losses.texture, losses.finest])
+def test_amounts_of_detail_of_a_flat_image_have_finite_gradients(loss):
     hq = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
-    assert jnp.isfinite(jax.grad(losses.texture)(jnp.zeros_like(hq), hq)).all()
+    assert jnp.isfinite(jax.grad(loss)(jnp.zeros_like(hq), hq)).all()
+
+
+def test_the_finest_detail_counts_by_its_weight():
+    hq, restored = (jax.random.normal(jax.random.key(i), (1, 24, 24, 3)) for i in (0, 1))
+    weights = LossConfig(l1=0.0, finest=3.0, lpips=0.0, adversarial=0.0)
+    total, metrics = _pixel_losses(weights, None, None, restored, hq)
+    assert float(metrics["loss/finest"]) == pytest.approx(float(losses.finest(restored, hq)), rel=1e-5)
+    assert float(total) == pytest.approx(3 * float(metrics["loss/finest"]), rel=1e-5)
 
 
 STRUCTURE = LossConfig(l1=0.0, ssim=0.5, lpips=0.0, adversarial=0.0)

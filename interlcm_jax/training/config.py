@@ -34,8 +34,7 @@ class StartConfig:
     """Where the networks' weights come from before the first step.
 
     Attributes:
-        model: a model folder, before all others. Its frozen networks are taken, and its encoders where it has them and
-            `fresh` is off.
+        model: a model folder, before all others; with its encoders, where it has them and `fresh` is off.
         fresh: train new encoders, whatever the model folder holds.
         lcm: diffusers folder or hub name of the LCM, with `unet/` and `vae/`; for a start without a model folder.
         clip: transformers folder or hub name of CLIP ViT-B/16.
@@ -67,6 +66,7 @@ class LossConfig:
         l1: of the mean absolute difference.
         colour: of the mean absolute difference of 8 x 8 means, which colours depend on more than on `l1`.
         texture: of the difference of the amount of fine detail.
+        finest: of the same of the finest detail.
         ssim: of one less the structural similarity, which asks for as much contrast as there was.
         lpips: of LPIPS (VGG).
         onet: of `metrics.onet`, which needs no weights but those of the mtcnn package.
@@ -82,6 +82,7 @@ class LossConfig:
     l1: float = 1.0
     colour: float = 0.0
     texture: float = 0.0
+    finest: float = 0.0
     ssim: float = 0.0
     lpips: float = 1.0
     onet: float = 0.0
@@ -233,8 +234,7 @@ class TrainConfig:
         start, data: the model; the training faces.
         losses, discriminator: their weights; its sizes.
         autoencoder, token_tower, prior, distillation: of those stages.
-        optimizer: how weights move.
-        mesh, run, validation: how devices are shared out; what is kept and shown; the held-out faces.
+        optimizer, mesh, run, validation: how weights move; how devices are shared out; what is kept; held-out faces.
         steps: of the whole run.
         batch_size: images a step, over all devices.
         accumulate: parts that a step's batch is taken in, one after the other, to save memory.
@@ -287,7 +287,7 @@ class TrainConfig:
         value = {name: operator.attrgetter(name)(self) for name in (*_LEAST, *demands)}
         demands = {name: (value[name] >= least, f"at least {least}") for name, least in _LEAST.items()} | demands
         wrong = [f"{name} is {value[name]}, but must be {must}" for name, (right, must) in demands.items() if not right]
-        names = ("l1", "colour", "texture", "ssim", "lpips", "onet", "adversarial", "matching")
+        names = ("l1", "colour", "texture", "finest", "ssim", "lpips", "onet", "adversarial", "matching")
         weights = operator.attrgetter(*names)(self.losses)
         if min(weights) < 0 or max(weights) == 0:
             wrong.append(f"losses {', '.join(names)} are {weights}, but none may be below 0, nor all be 0")

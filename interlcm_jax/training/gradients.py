@@ -158,6 +158,8 @@ def _pixel_losses(
         terms["colour"] = losses.colour(restored, hq)
     if weights.texture:
         terms["texture"] = losses.texture(restored, hq)
+    if weights.finest:
+        terms["finest"] = losses.finest(restored, hq)
     if weights.ssim:
         terms["ssim"] = 1 - ssim(restored, hq).mean()
     if weights.lpips:
