@@ -115,7 +115,7 @@ class ModelConfig:
                 features=tower.hidden_size,
                 block_out_channels=(32, 64, 128),
             ),
-            ControlNetConfig.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 32, 64)),
+            ControlNetConfig.from_unet(unet, conditioning_embedding_out_channels=(32, 64, 96, 128)),
             guidance_scale=2.0,
             image_size=256,
         )
