@@ -22,7 +22,7 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     # Encoders that know three calls learn one sooner than new ones.
-    start=StartConfig(model="runs/small/3step_sharpen_mix/model", num_network_calls=1, skipped_steps=3),
+    start=StartConfig(model="runs/small/3step_wide_mix/model", num_network_calls=1, skipped_steps=3),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
@@ -33,11 +33,11 @@ config = TrainConfig(
     losses=LossConfig(colour=0.5, texture=4.0, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
-        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=1000, b2=0.99, clip_norm=1.0, ema=0.99
+        learning_rate=3e-4, final_learning_rate=3e-5, decay_steps=700, b2=0.99, clip_norm=1.0, ema=0.99
     ),
     validation=ValidationConfig(path="runs/data/test", every=250, count=16, grid=6),
     run=RunConfig(folder="runs/small/1step", log_every=25, checkpoint_every=200, keep=2),
-    steps=1000,
+    steps=700,
     batch_size=2,
     dtype="float32",
     remat="none",

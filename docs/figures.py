@@ -20,6 +20,7 @@ from interlcm_jax.atomic import whole_file
 
 THREE_STEP = ("3step", "3step_structure", "3step_finish")
 LARGE = ("3step_large", "3step_sharpen")
+WIDE = ("3step_wide", "3step_wide_sharpen")
 # Figures of panels: each its title, the runs it joins (one goes on where the other ended), and the logged number.
 FIGURES = {
     "frozen": {
@@ -45,6 +46,12 @@ FIGURES = {
         "decoder, sharpened: O-Net's distance": (("autoencoder_sharpen",), "loss/onet"),
         "large batches, then sharpened: SSIM": (LARGE, "validation/ssim"),
         "large batches, then sharpened: O-Net's distance": (LARGE, "loss/onet"),
+    },
+    "wide": {
+        "prior, large batches: mean squared error of the noise": (("prior_large",), "loss"),
+        "distillation, large batches: consistency loss": (("distillation_large",), "loss"),
+        "decoder, small patches: SSIM of the round trip": (("autoencoder_finest",), "validation/ssim"),
+        "3-step through them, then sharpened: SSIM": (WIDE, "validation/ssim"),
     },
 }
 LOG = "log.jsonl"

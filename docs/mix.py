@@ -5,7 +5,8 @@ python docs/mix.py runs/small/autoencoder_wide_finish/model runs/small/autoencod
     --share 0.5 -o MIXED
 
 The first mixes the encoders, the second the autoencoders. Weights of a network and of what it became in a further
-training mix well: between them lies a way from faithful to sharp (Wang et al. 2018, ESRGAN, section 3.4).
+training mix well: between them, and a little beyond, lies a way from faithful to sharp (Wang et al. 2018, ESRGAN,
+section 3.4).
 """
 
 import argparse
@@ -26,13 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a model folder; its other networks stay as they are")
     parser.add_argument("other", type=Path, help="a model folder with networks of the same sizes")
-    parser.add_argument("--share", type=float, required=True, help="of the other's weights, from 0 to 1")
+    parser.add_argument("--share", type=float, required=True, help="of the other's weights; above 1: beyond them")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=ENCODERS, help="default: both encoders")
     parser.add_argument("--dtype", help="of the weights written, float16 for one; by default as they are")
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
-    if not 0 <= arguments.share <= 1:
-        parser.error(f"--share is {arguments.share}, but must be from 0 to 1")
+    if not 0 <= arguments.share <= 2:
+        parser.error(f"--share is {arguments.share}, but must be from 0 to 2")
     with whole_folder(arguments.out) as folder:
         shutil.copytree(arguments.model, folder, dirs_exist_ok=True)
         for network in NETWORKS:
