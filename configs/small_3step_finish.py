@@ -1,4 +1,4 @@
-r"""The 3-step encoders, last part: from the mixed ones, on structure and fine detail, in other light too.
+r"""The 3-step encoders, from the mixed ones on, on structure and fine detail, in other light too.
 
 python train.py configs/small_3step_finish.py
 interlcm export runs/small/3step_finish --model-folder --dtype float16 --licence 'CC BY-NC-SA 4.0' \

@@ -1,4 +1,4 @@
-r"""The 3-step encoders, last part, on a GPU: sharpened against an adversary; then mixed by half.
+r"""The 3-step encoders, on a GPU: sharpened against an adversary, then mixed by half.
 
 python train.py configs/small_3step_sharpen.py
 interlcm export runs/small/3step_sharpen --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/3step_sharpen/model

@@ -1,4 +1,4 @@
-r"""The 3-step encoders through the LCM and the decoder that were trained further, in large batches, on a GPU.
+r"""The 3-step encoders, the Spatial one's convolutions on the face wider, through the further trained LCM and decoder.
 
 python train.py configs/small_3step_wide.py
 interlcm export runs/small/3step_wide --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/3step_wide/model

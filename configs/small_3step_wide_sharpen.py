@@ -1,4 +1,4 @@
-r"""The same encoders against an adversary of small patches, on a GPU; the way that leads is then gone a little further.
+r"""The same encoders against an adversary of small patches, on a GPU; then extrapolated a little, by 1.12.
 
 python train.py configs/small_3step_wide_sharpen.py
 interlcm export runs/small/3step_wide_sharpen --model-folder --licence 'CC BY-NC-SA 4.0' \

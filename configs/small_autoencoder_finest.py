@@ -23,7 +23,7 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     stage="autoencoder",
-    start=StartConfig(model="runs/small/3step_sharpen_mix/model"),
+    start=StartConfig(model="runs/small/3step_sharpen_mix/model", skipped_steps=7),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,

@@ -19,7 +19,7 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     stage="distillation",
-    start=StartConfig(model="runs/small/prior_large/model"),
+    start=StartConfig(model="runs/small/prior_large/model", skipped_steps=7),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,

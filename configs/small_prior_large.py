@@ -18,7 +18,8 @@ from interlcm_jax.training.config import (
 
 config = TrainConfig(
     stage="prior",
-    start=StartConfig(model="runs/small/3step_sharpen_mix/model"),
+    # The LCM that the first prior became goes on as a prior.
+    start=StartConfig(model="runs/small/3step_sharpen_mix/model", skipped_steps=7),
     data=DataConfig(
         path="runs/data/train",
         image_size=256,
@@ -27,7 +28,7 @@ config = TrainConfig(
         workers=5,
         prefetch=4,
     ),
-    # Of the LCM that the first prior became. The latents keep the scale that all stages before were trained at.
+    # The latents keep the scale that all stages before were trained at.
     prior=PriorConfig(draws=8, scale_latents=False),
     optimizer=OptimizerConfig(
         learning_rate=1e-3, final_learning_rate=5e-5, decay_steps=1975, b2=0.99, clip_norm=1.0, ema=0.998

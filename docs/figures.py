@@ -51,7 +51,7 @@ FIGURES = {
         "prior, large batches: mean squared error of the noise": (("prior_large",), "loss"),
         "distillation, large batches: consistency loss": (("distillation_large",), "loss"),
         "decoder, small patches: SSIM of the round trip": (("autoencoder_finest",), "validation/ssim"),
-        "3-step through them, then sharpened: SSIM": (WIDE, "validation/ssim"),
+        "3-step through both, then sharpened: SSIM": (WIDE, "validation/ssim"),
     },
 }
 LOG = "log.jsonl"

@@ -3,10 +3,11 @@ r"""Mixes two models' weights, number by number: a share of one training in the 
 python docs/mix.py runs/small/3step_structure/model runs/small/3step_adversarial/model --share 0.65 -o MIXED
 python docs/mix.py runs/small/autoencoder_wide_finish/model runs/small/autoencoder_wide/model --networks vae \
     --share 0.5 -o MIXED
+python docs/mix.py runs/small/3step_wide/model runs/small/3step_wide_sharpen/model --share 1.12 -o MIXED
 
-The first mixes the encoders, the second the autoencoders. Weights of a network and of what it became in a further
-training mix well: between them, and a little beyond, lies a way from faithful to sharp (Wang et al. 2018, ESRGAN,
-section 3.4).
+The first mixes the encoders, the second the autoencoders, the third goes beyond the other encoders. Weights of a
+network and of what it became in a further training mix well: between them, and a little beyond, lies a way from
+faithful to sharp (Wang et al. 2018, ESRGAN, section 3.4).
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a model folder; its other networks stay as they are")
     parser.add_argument("other", type=Path, help="a model folder with networks of the same sizes")
-    parser.add_argument("--share", type=float, required=True, help="of the other's weights; above 1: beyond them")
+    parser.add_argument("--share", type=float, required=True, help="of the other's weights, from 0 to 2")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=ENCODERS, help="default: both encoders")
     parser.add_argument("--dtype", help="of the weights written, float16 for one; by default as they are")
     parser.add_argument("-o", "--out", type=Path, required=True)

@@ -35,19 +35,19 @@ def texture(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> F
     directions. `l1` alone leaves out all detail whose place can't be told; this asks for as much of it, and as
     directed, as there was.
     """
-    return _amount_difference(_second, restored, hq)
+    return _amount_difference(_second_differences, restored, hq)
 
 
 def finest(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, ""]:
     """As `texture`, of second differences taken twice: of detail near the finest that pixels can show.
 
     `texture` is mostly of coarser detail, of which there is more, and which costs more structure where it is invented.
-    A quarter of them counts: stripes a pixel wide weigh as much as in `texture`, stripes of two pixels half as much.
+    They are divided by four: stripes a pixel wide weigh as much as in `texture`, stripes of two pixels half as much.
     """
-    return _amount_difference(_fourth, restored, hq)
+    return _amount_difference(_fourth_differences, restored, hq)
 
 
-def _amount_difference(difference: Callable[..., Array], first: Array, second: Array) -> Float[Array, ""]:
+def _amount_difference(difference: Callable[[Array, int, int], Array], first: Array, second: Array) -> Float[Array, ""]:
     """Mean absolute difference of differences' root mean squares over squares of `TEXTURE_SQUARE` pixels."""
 
     def amounts(image: Float[Array, "B H W 3"]) -> Float[Array, "D B h w 3"]:
@@ -57,19 +57,19 @@ def _amount_difference(difference: Callable[..., Array], first: Array, second: A
     return jnp.abs(amounts(first) - amounts(second)).mean()
 
 
-def _second(image: Float[Array, "B H W 3"], rows: int, columns: int) -> Float[Array, "B h w 3"]:
+def _second_differences(image: Float[Array, "B H W 3"], rows: int, columns: int) -> Float[Array, "B h w 3"]:
     """Second differences in one direction; a border of one pixel is left out."""
     height, width = image.shape[1:3]
 
-    def shifted(rows: int, columns: int) -> Array:
-        return image[:, 1 + rows : height - 1 + rows, 1 + columns : width - 1 + columns]
+    def shifted(y: int, x: int) -> Array:
+        return image[:, 1 + y : height - 1 + y, 1 + x : width - 1 + x]
 
     return shifted(rows, columns) + shifted(-rows, -columns) - 2 * shifted(0, 0)
 
 
-def _fourth(image: Float[Array, "B H W 3"], rows: int, columns: int) -> Float[Array, "B h w 3"]:
+def _fourth_differences(image: Float[Array, "B H W 3"], rows: int, columns: int) -> Float[Array, "B h w 3"]:
     """A quarter of second differences' second differences; a border of two pixels is left out."""
-    return _second(_second(image, rows, columns), rows, columns) / 4
+    return _second_differences(_second_differences(image, rows, columns), rows, columns) / 4
 
 
 def _square_means(image: Float[Array, "B H W C"], size: int) -> Float[Array, "B h w C"]:

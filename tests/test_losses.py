@@ -1,4 +1,4 @@
-"""What isn't compared with PyTorch elsewhere: the losses on colours, on texture and on structure."""
+"""What isn't compared with PyTorch elsewhere: the losses on colours, on fine and finest detail and on structure."""
 
 import jax
 import jax.numpy as jnp
@@ -46,15 +46,20 @@ def test_texture_tells_directions_apart():
     assert float(losses.texture(stripes.transpose(0, 2, 1, 3), stripes)) > 0.3
 
 
-def test_texture_equals_a_plain_computation_and_leaves_odd_edges_out():
-    first, second = (np.asarray(jax.random.normal(jax.random.key(i), (2, 19, 29, 3)), np.float64) for i in (0, 1))
+@pytest.mark.parametrize(
+    ("loss", "taps"),
+    [(losses.texture, (1, -2, 1)), (losses.finest, (0.25, -1, 1.5, -1, 0.25))],
+    ids=["texture", "finest"],
+)
+def test_amounts_of_detail_equal_a_plain_computation_and_leave_odd_edges_out(loss, taps):
+    first, second = (np.asarray(jax.random.normal(jax.random.key(i), (2, 21, 29, 3)), np.float64) for i in (0, 1))
 
     def detail(image: np.ndarray, row: int, column: int, direction: tuple[int, int]) -> np.ndarray:
-        total = 0
-        for y in range(1 + 8 * row, 9 + 8 * row):
-            for x in range(1 + 8 * column, 9 + 8 * column):
-                before, after = (image[:, y + s * direction[0], x + s * direction[1]] for s in (-1, 1))
-                total += (before + after - 2 * image[:, y, x]) ** 2
+        total, reach = 0, len(taps) // 2
+        for y in range(reach + 8 * row, reach + 8 + 8 * row):
+            for x in range(reach + 8 * column, reach + 8 + 8 * column):
+                line = [image[:, y + s * direction[0], x + s * direction[1]] for s in range(-reach, reach + 1)]
+                total += sum(tap * each for tap, each in zip(taps, line, strict=True)) ** 2
         return np.sqrt(total / 64)
 
     gaps = [
@@ -63,12 +68,12 @@ def test_texture_equals_a_plain_computation_and_leaves_odd_edges_out():
         for column in range(3)
         for direction in ((0, 1), (1, 0), (1, 1), (1, -1))
     ]
-    actual = losses.texture(jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32))
+    actual = loss(jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32))
     assert float(actual) == pytest.approx(np.mean(gaps), rel=1e-5)
 
 
-def test_finest_detail_is_of_stripes_a_pixel_wide_and_hardly_of_wider_ones():
-    """Across stripes two pixels wide the second differences are twice the stripes, a pixel wide four times."""
+def test_finest_weighs_stripes_two_pixels_wide_half_as_texture_does():
+    """Second differences are four times the height of stripes a pixel wide, and twice that of stripes of two."""
 
     def stripes(width: int) -> jax.Array:
         row = np.where(np.arange(36) // width % 2, -0.4, 0.4)

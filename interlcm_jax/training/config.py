@@ -66,7 +66,7 @@ class LossConfig:
         l1: of the mean absolute difference.
         colour: of the mean absolute difference of 8 x 8 means, which colours depend on more than on `l1`.
         texture: of the difference of the amount of fine detail.
-        finest: of the same of the finest detail.
+        finest: of the difference of the amount of the finest detail.
         ssim: of one less the structural similarity, which asks for as much contrast as there was.
         lpips: of LPIPS (VGG).
         onet: of `metrics.onet`, which needs no weights but those of the mtcnn package.
