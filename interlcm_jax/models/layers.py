@@ -96,11 +96,15 @@ class GroupNorm(nnx.GroupNorm):
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer normalisation over the last axis, computed in float32 whatever the compute dtype."""
+    """Layer normalisation over the last axis, computed in float32 whatever the compute dtype.
+
+    In half precision the variance is E[x²] - E[x]², as `GroupNorm`'s and for the same reason.
+    """
 
     def __init__(self, num_features: int, *, epsilon: float, **init: Unpack[Init]):
         self.out_dtype = init["dtype"]
-        super().__init__(num_features, epsilon=epsilon, use_fast_variance=False, **{**init, "dtype": jnp.float32})
+        options = {"epsilon": epsilon, "use_fast_variance": init["dtype"] != jnp.float32}
+        super().__init__(num_features, **options, **{**init, "dtype": jnp.float32})
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         """Normalises the last axis to zero mean and unit variance, then scales."""
