@@ -108,10 +108,12 @@ def test_resnet(epsilon: float):
     assert_close(run(ours, nhwc(x), array(temb)), theirs(x, temb), BLOCK)
 
 
-def test_transformer_block():
+# Few tokens and many: the feed-forward has a product for each half of its kernel only then.
+@pytest.mark.parametrize("tokens", [35, 100])
+def test_transformer_block(tokens):
     theirs = randomize(TorchTransformerBlock(32, 4, 8, cross_attention_dim=24))
     ours = load_block(abstract(BasicTransformerBlock, 32, 4, 24), theirs, TABLE)
-    x, context = normal(3, 35, 32), normal(3, 7, 24, seed=2)
+    x, context = normal(3, tokens, 32), normal(3, 7, 24, seed=2)
     expected = theirs(x, encoder_hidden_states=context)
     assert_close(run(ours, array(x), ours.attn2.key_value(array(context))), expected, BLOCK)
 
