@@ -12,6 +12,8 @@ needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machi
 - FLOPs and bytes of a loop are those of one pass through its body, however often it runs. The network calls are
   therefore unrolled; `--scan` compiles them as `InterLCM.restore` does, for its temporaries and compile time.
   `--vae-slice` makes loops too.
+- Programs are compiled as the package compiles its restoration, without copies of weights ahead of their use
+  (`interlcm_jax/compiler_options.py`); `--prefetch` leaves the choice to XLA, as for training.
 - `--option xla_tpu_scoped_vmem_limit_kib=65536`, from MaxDiffusion's recipe for Stable Diffusion, gives operations more
   of the fast memory and leaves less for such copies.
 - "temporaries" are what the program allocates besides arguments and results.
@@ -38,6 +40,7 @@ from jax.typing import DTypeLike
 
 from benchmarks.tpu_cost import Cost, Program, compiled, tpu
 from interlcm_jax.atomic import whole_file
+from interlcm_jax.compiler_options import RESTORATION
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
@@ -158,6 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="default: bfloat16")
     parser.add_argument("--scan", action="store_true", help="the network calls as a loop, as InterLCM.restore has them")
     parser.add_argument("--vae-slice", type=int, metavar="N", help="images in the chain's VAE at a time; default: all")
+    parser.add_argument("--prefetch", action="store_true", help="let XLA copy weights into the fast memory ahead")
     parser.add_argument("--option", nargs="+", default=[], metavar="NAME=VALUE", help="options for the compiler")
     parser.add_argument("--miniature", action="store_true", help="networks of a few channels, to try the script")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
@@ -165,7 +169,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if wrong := [each for each in options.option if "=" not in each]:
         parser.error(f"--option {wrong[0]} isn't NAME=VALUE")
-    told = dict(each.split("=", 1) for each in options.option)
+    told = {} if options.prefetch else dict(RESTORATION["tpu"])
+    told |= dict(each.split("=", 1) for each in options.option)
     jax.config.update("jax_platforms", "cpu")
 
     config = ModelConfig.miniature() if options.miniature else ModelConfig.released()

@@ -1,6 +1,7 @@
 """What XLA's compiler is told for each platform."""
 
 import functools
+import os
 from collections.abc import Mapping
 
 import jax
@@ -10,6 +11,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 # XLA:CPU hands groups of operations to YNNPACK, which slows this model's attention and its narrow convolutions: without
 # it a call of the UNet takes three quarters of the time (two cores, jaxlib 0.10.2).
 _OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
+# XLA:TPU copies weights into its fast memory ahead of their use. Without that the restoration of one face takes BENCH
+# of the memory besides weights and reads and writes BENCH of the bytes, as many of them in main memory; for it the
+# compiler expects BENCH % more cycles (BENCH % for a batch of 8). Training leaves the choice to XLA.
+RESTORATION = {**_OPTIONS, "tpu": {"xla_msa_max_outstanding_prefetches": "0"}}
 # XLA:CPU optimises a program of random draws for a second each; it runs for less.
 _RUN_ONCE = {"cpu": {"xla_backend_optimization_level": "0"}}
 
@@ -18,9 +23,16 @@ _RUN_ONCE = {"cpu": {"xla_backend_optimization_level": "0"}}
 def compiler_options(platform: str) -> dict[str, str] | None:
     """For `jax.jit(compiler_options=)`, where the program shall run on `platform`: "cpu", "gpu" or "tpu".
 
-    Options that this jaxlib doesn't know (they come and go) are left out; None is none.
+    Options that this jaxlib doesn't know (they come and go) are left out, and those that `XLA_FLAGS` or
+    `LIBTPU_INIT_ARGS` set; None is none.
     """
     return _known(platform, _OPTIONS)
+
+
+@functools.cache
+def restoration_options(platform: str) -> dict[str, str] | None:
+    """The same for the restoration, see `RESTORATION`."""
+    return _known(platform, RESTORATION)
 
 
 @functools.cache
@@ -30,7 +42,10 @@ def run_once_options(platform: str) -> dict[str, str] | None:
 
 
 def _known(platform: str, options: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
-    return {n: value for n, value in options.get(platform, {}).items() if _knows(platform, n, value)} or None
+    """Those of `options` that the compiler knows and the user hasn't set: these would overrule the user's."""
+    theirs = os.environ.get("LIBTPU_INIT_ARGS", "") + os.environ.get("XLA_FLAGS", "")
+    ours = {name: value for name, value in options.get(platform, {}).items() if name not in theirs}
+    return {name: value for name, value in ours.items() if _knows(platform, name, value)} or None
 
 
 def platform_of(weights: object) -> str:

@@ -26,7 +26,7 @@ from interlcm_jax.arguments import (
 )
 from interlcm_jax.atomic import whole_folder
 from interlcm_jax.batches import in_batches, pad, replicated_mesh
-from interlcm_jax.compiler_options import compiler_options, platform_of
+from interlcm_jax.compiler_options import platform_of, restoration_options
 from interlcm_jax.default_model import find_model
 from interlcm_jax.hub import matching
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
@@ -99,7 +99,7 @@ def _run(
 def _program(platform: str) -> Callable[..., tuple[Array, Array]]:
     """`_run`, compiled as suits the platform of the weights."""
     static = ("graph", "config", "num_network_calls", "fix", "mesh", "vae_slice")
-    return jax.jit(_run, static_argnames=static, compiler_options=compiler_options(platform))
+    return jax.jit(_run, static_argnames=static, compiler_options=restoration_options(platform))
 
 
 class InterLCM:

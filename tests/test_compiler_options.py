@@ -1,11 +1,12 @@
-"""What the compiler is told: on CPU alone, and only what it knows."""
+"""What the compiler is told: only what it knows, and what the user doesn't say."""
 
 import jax
 import numpy as np
+import pytest
 
 from interlcm_jax import compiler_options, pipeline
 
-YNN = "xla_cpu_experimental_ynn_fusion_type"
+YNN, PREFETCHES = "xla_cpu_experimental_ynn_fusion_type", "xla_msa_max_outstanding_prefetches"
 
 
 def test_this_jaxlib_takes_the_option_for_cpu():
@@ -15,6 +16,22 @@ def test_this_jaxlib_takes_the_option_for_cpu():
 def test_other_platforms_compile_as_they_are():
     assert compiler_options.compiler_options("tpu") is None
     assert compiler_options.compiler_options("gpu") is None
+
+
+def test_a_tpu_restores_without_copying_weights_ahead(monkeypatch):
+    monkeypatch.setattr(compiler_options, "_knows", lambda *asked: True)
+    assert compiler_options.restoration_options.__wrapped__("tpu") == {PREFETCHES: "0"}
+    assert compiler_options.restoration_options.__wrapped__("cpu") == {YNN: ""}
+    assert compiler_options.restoration_options.__wrapped__("gpu") is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "platform", "option"), [("LIBTPU_INIT_ARGS", "tpu", PREFETCHES), ("XLA_FLAGS", "cpu", YNN)]
+)
+def test_what_the_user_sets_is_left_to_them(monkeypatch, variable, platform, option):
+    monkeypatch.setattr(compiler_options, "_knows", lambda *asked: True)
+    monkeypatch.setenv(variable, f"--xla_another=1 --{option}=8")
+    assert compiler_options.restoration_options.__wrapped__(platform) is None
 
 
 def test_an_option_that_the_compiler_lacks_is_left_out(monkeypatch):
@@ -35,7 +52,8 @@ def test_weights_know_their_platform():
 
 
 def test_the_restoration_is_compiled_with_them(monkeypatch):
+    expected = compiler_options.restoration_options("cpu")  # asks the compiler, which needs the true `jit`
     told = []
     monkeypatch.setattr(jax, "jit", lambda function, **options: told.append(options["compiler_options"]))
     pipeline._program.__wrapped__("cpu")
-    assert told == [{YNN: ""}]
+    assert told == [expected] == [{YNN: ""}]

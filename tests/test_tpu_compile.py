@@ -53,7 +53,19 @@ def test_the_script_prints_a_table_and_writes_the_same_numbers(tmp_path, monkeyp
     monkeypatch.setattr(tpu_compile, "tpu", lambda topology: setting().sharding)
     file, folder = tmp_path / "costs.json", tmp_path / "hlo"
     tpu_compile.main(
-        ["--miniature", "--part", "decode", "--batch-size", "1", "2", "--json", str(file), "--hlo", str(folder)]
+        [
+            "--miniature",
+            "--prefetch",
+            "--part",
+            "decode",
+            "--batch-size",
+            "1",
+            "2",
+            "--json",
+            str(file),
+            "--hlo",
+            str(folder),
+        ]
     )
     first, second = json.loads(file.read_text())["programs"]
     assert (first["part"], first["batch"], first["topology"], second["batch"]) == ("decode", 1, "v5e:2x2", 2)
@@ -66,13 +78,20 @@ def test_the_script_prints_a_table_and_writes_the_same_numbers(tmp_path, monkeyp
 def test_the_compiler_is_told_what_the_command_line_says(tmp_path, monkeypatch):
     monkeypatch.setattr(tpu_compile, "tpu", lambda topology: setting().sharding)
     file = tmp_path / "costs.json"
-    command = ["--miniature", "--part", "decode", "--batch-size", "1", "--json", str(file), "--option"]
+    command = ["--miniature", "--prefetch", "--part", "decode", "--batch-size", "1", "--json", str(file), "--option"]
     tpu_compile.main([*command, "xla_backend_optimization_level=0"])
     assert json.loads(file.read_text())["options"] == {"xla_backend_optimization_level": "0"}
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
         tpu_compile.main([*command, "xla_no_such_option=1"])
     with pytest.raises(SystemExit):
         tpu_compile.main([*command, "xla_backend_optimization_level"])
+
+
+def test_programs_are_compiled_as_the_package_restores(monkeypatch):
+    monkeypatch.setattr(tpu_compile, "tpu", lambda topology: setting().sharding)
+    # The compiler for CPUs doesn't know the option for TPUs.
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_msa_max_outstanding_prefetches"):
+        tpu_compile.main(["--miniature", "--part", "decode", "--batch-size", "1"])
 
 
 def test_train_is_the_other_scripts_command_line(monkeypatch):
