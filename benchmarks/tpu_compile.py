@@ -8,7 +8,7 @@ needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machi
   compiler put it: the fast memory on the chip counts as well, and a copy into it counts three or four times its size,
   so a weight fetched ahead counts up to five times. A kernel (Pallas) counts its operands and results once, unpadded.
 - "through HBM" is what goes through the chip's main memory, which bounds the speed (`benchmarks/hbm_traffic.py`).
-  Options that keep weights out of the fast memory lower "accessed" and raise this.
+  Options that give operations more of the fast memory lower "accessed" and raise this.
 - FLOPs and bytes of a loop are those of one pass through its body, however often it runs. The network calls are
   therefore unrolled; `--scan` compiles them as `InterLCM.restore` does, for its temporaries and compile time.
   `--vae-slice` makes loops too.
@@ -17,6 +17,7 @@ needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machi
 - `--option xla_tpu_scoped_vmem_limit_kib=65536`, from MaxDiffusion's recipe for Stable Diffusion, gives operations more
   of the fast memory and leaves less for such copies.
 - "temporaries" are what the program allocates besides arguments and results.
+- "cycles" are the compiler's own estimates of all operations, added up; what waits for copies isn't in them.
 
 `python -m benchmarks.tpu_compile --train ...` is `python -m benchmarks.tpu_train ...`, the training step.
 
@@ -133,7 +134,7 @@ PARTS: dict[str, Callable[[Setting], Program]] = {"chain": chain, "unet": unet, 
 def rows(part: str, batch: int, topology: str, cost: Cost, others: dict[str, Cost]) -> Iterator[str]:
     """A program's row of the table, and a row for each of the others' with our share of it in brackets."""
     names = [field.name for field in dataclasses.fields(Cost)]
-    digits = {"seconds": 0}
+    digits = {"seconds": 0, "megacycles": 0}
     numbers = {name: getattr(cost, name) for name in names}
     ours = ["" if number is None else f"{number:.{digits.get(name, 2)}f}" for name, number in numbers.items()]
     yield f"| **{part}** | {batch} | {topology} | {' | '.join(ours)} |"
@@ -176,9 +177,10 @@ def main(argv: list[str] | None = None) -> None:
     config = ModelConfig.miniature() if options.miniature else ModelConfig.released()
     comparable = not options.miniature and not options.scan and not options.vae_slice and options.dtype == "bfloat16"
     print(
-        "| program | batch | TPU | TFLOP | GB accessed | GB through HBM | GB temporaries | GB arguments | compile, s |"
+        "| program | batch | TPU | TFLOP | GB accessed | GB through HBM | GB temporaries | GB arguments | compile, s "
+        "| million cycles |"
     )
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     results = []
     for topology, part, batch in itertools.product(options.topology, options.part, options.batch_size):
         setting = Setting(config, batch, jnp.dtype(options.dtype), tpu(topology), not options.scan, options.vae_slice)

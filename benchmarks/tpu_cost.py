@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,6 +30,8 @@ class Cost:
         temporaries: memory besides arguments and results, GB.
         arguments: weights and inputs, GB.
         seconds: tracing, lowering and compiling.
+        megacycles: what the compiler thinks the operations take, one after the other, 1e6 cycles; loops' bodies not at
+            all, waiting for copies neither.
     """
 
     tflop: float | None = None
@@ -37,6 +40,7 @@ class Cost:
     temporaries: float | None = None
     arguments: float | None = None
     seconds: float | None = None
+    megacycles: float | None = None
 
 
 def compiled(program: Program, options: Mapping[str, str] | None = None) -> tuple[Cost, str]:
@@ -53,8 +57,15 @@ def compiled(program: Program, options: Mapping[str, str] | None = None) -> tupl
         memory.temp_size_in_bytes / GIGA,
         memory.argument_size_in_bytes / GIGA,
         seconds,
+        _megacycles(hlo),
     )
     return cost, hlo
+
+
+def _megacycles(hlo: str) -> float | None:
+    """The sum of the operations' estimates in the entry computation; None where the compiler makes none (on CPU)."""
+    estimates = re.findall(r'"estimated_cycles":"(\d+)"', hlo.partition("\nENTRY ")[2])
+    return sum(map(int, estimates)) / 1e6 if estimates else None
 
 
 def _through_hbm(hlo: str) -> float | None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import tpu_compile, tpu_train
+from benchmarks import tpu_compile, tpu_cost, tpu_train
 from benchmarks.tpu_compile import PARTS, Setting, rows
 from benchmarks.tpu_cost import Cost, compiled
 from interlcm_jax.model_folder import ModelConfig
@@ -42,11 +42,19 @@ def test_the_chain_has_loops_only_where_asked_for(options, loops):
 
 
 def test_a_row_for_each_of_the_others_with_our_share_of_what_was_measured():
-    ours, theirs = Cost(6.0, 20.0, None, 0.4, 1.7, 90.4), Cost(None, 40.0, 12.0, 0.5, seconds=100)
+    ours, theirs = Cost(6.0, 20.0, None, 0.4, 1.7, 90.4, 81.6), Cost(None, 40.0, 12.0, 0.5, seconds=100)
     assert list(rows("unet", 8, "v5e:2x2", ours, {"theirs": theirs})) == [
-        "| **unet** | 8 | v5e:2x2 | 6.00 | 20.00 |  | 0.40 | 1.70 | 90 |",
-        "| theirs | 8 | v5e:2x2 |  | 40 (0.50) | 12 | 0.5 (0.80) |  | 100 (0.90) |",
+        "| **unet** | 8 | v5e:2x2 | 6.00 | 20.00 |  | 0.40 | 1.70 | 90 | 82 |",
+        "| theirs | 8 | v5e:2x2 |  | 40 (0.50) | 12 | 0.5 (0.80) |  | 100 (0.90) |  |",
     ]
+
+
+def test_cycles_are_those_of_the_entry_computation():
+    window = '  %a = f32[] add(), backend_config={{"estimated_cycles":"{}"}}'
+    lines = ["HloModule m", window.format(5_000_000), "", "ENTRY %main () -> f32[] {"]
+    body = [window.format(1_500_000), "  %b = f32[] copy()", window.format(250_000), "}"]
+    assert tpu_cost._megacycles("\n".join(lines + body)) == 1.75
+    assert tpu_cost._megacycles("\n".join([*lines, "}"])) is None
 
 
 def test_the_script_prints_a_table_and_writes_the_same_numbers(tmp_path, monkeypatch, capsys):
