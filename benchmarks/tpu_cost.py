@@ -30,8 +30,8 @@ class Cost:
         temporaries: memory besides arguments and results, GB.
         arguments: weights and inputs, GB.
         seconds: tracing, lowering and compiling.
-        megacycles: what the compiler thinks the operations take, one after the other, 1e6 cycles; loops' bodies not at
-            all, waiting for copies neither.
+        megacycles: what the compiler thinks the operations take, one after the other, 1e6 cycles, without the bodies of
+            loops and without waiting for copies.
     """
 
     tflop: float | None = None

@@ -43,7 +43,7 @@ def run_once_options(platform: str) -> dict[str, str] | None:
 
 def _known(platform: str, options: Mapping[str, Mapping[str, str]]) -> dict[str, str] | None:
     """Those of `options` that the compiler knows and the user hasn't set: these would overrule the user's."""
-    theirs = os.environ.get("LIBTPU_INIT_ARGS", "") + os.environ.get("XLA_FLAGS", "")
+    theirs = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {os.environ.get('XLA_FLAGS', '')}"
     ours = {name: value for name, value in options.get(platform, {}).items() if name not in theirs}
     return {name: value for name, value in ours.items() if _knows(platform, name, value)} or None
 

@@ -60,21 +60,8 @@ def test_cycles_are_those_of_the_entry_computation():
 def test_the_script_prints_a_table_and_writes_the_same_numbers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tpu_compile, "tpu", lambda topology: setting().sharding)
     file, folder = tmp_path / "costs.json", tmp_path / "hlo"
-    tpu_compile.main(
-        [
-            "--miniature",
-            "--prefetch",
-            "--part",
-            "decode",
-            "--batch-size",
-            "1",
-            "2",
-            "--json",
-            str(file),
-            "--hlo",
-            str(folder),
-        ]
-    )
+    command = ["--miniature", "--prefetch", "--part", "decode", "--batch-size", "1", "2"]
+    tpu_compile.main([*command, "--json", str(file), "--hlo", str(folder)])
     first, second = json.loads(file.read_text())["programs"]
     assert (first["part"], first["batch"], first["topology"], second["batch"]) == ("decode", 1, "v5e:2x2", 2)
     assert second["accessed"] > first["accessed"]

@@ -33,16 +33,14 @@ class Attention(nnx.Module):
         key, value = self.key_value(x) if key_value is None else key_value
         return self._joined(dot_product_attention(self._heads(self.to_q, x), key, value))
 
-    # The kernels are split by heads, not the products: what a TPU would copy to split, it then writes as it is wanted.
     def _heads(self, to: Linear, x: Float[Array, "B T D"]) -> Float[Array, "B T N K"]:
+        """Projects x and splits it by heads: splits the kernel, since a TPU would copy the product to split it."""
         kernel = to.kernel.get_value().astype(to.dtype)
         return jnp.einsum("btd,dnk->btnk", x.astype(to.dtype), kernel.reshape(len(kernel), self.num_heads, -1))
 
     def _joined(self, heads: Float[Array, "B T N K"]) -> Float[Array, "B T D"]:
-        kernel, bias = (
-            weight.get_value().astype(heads.dtype) for weight in (self.to_out[0].kernel, self.to_out[0].bias)
-        )
-        return jnp.einsum("btnk,nkd->btd", heads, kernel.reshape(*heads.shape[2:], -1)) + bias[None, None]
+        kernel, bias = _weights(self.to_out[0], heads)
+        return jnp.einsum("btnk,nkd->btd", heads, kernel.reshape(*heads.shape[2:], -1)) + bias
 
 
 class FeedForward(nnx.Module):
@@ -62,10 +60,10 @@ class FeedForward(nnx.Module):
 
         Of few tokens by one product: to halve the kernel, a copy, would take more than it saves.
         """
-        kernel, bias = (weight.get_value().astype(x.dtype) for weight in (self.proj.kernel, self.proj.bias))
+        kernel, bias = _weights(self.proj, x)
         if x.shape[0] * x.shape[1] <= kernel.shape[1]:
-            return jnp.split(x @ kernel + bias[None, None], 2, axis=-1)
-        return [x @ k + b[None, None] for k, b in zip(jnp.split(kernel, 2, axis=1), jnp.split(bias, 2), strict=True)]
+            return jnp.split(x @ kernel + bias, 2, axis=-1)
+        return [x @ k + b for k, b in zip(*(jnp.split(each, 2, axis=-1) for each in (kernel, bias)), strict=True)]
 
 
 class BasicTransformerBlock(nnx.Module):
@@ -116,7 +114,13 @@ def _pointwise(conv: Conv, tokens: Float[Array, "B T C"]) -> Float[Array, "B T D
     """A 1x1 convolution of pixels that stand in a row.
 
     As a convolution of the map it would make a TPU keep all tokens between the two as a map, in a layout that attention
-    and LayerNorm are slow in: one block at 64 x 64 takes three times the cycles then, by the compiler's estimate.
+    and LayerNorm are slow in.
     """
-    kernel, bias = (weight.get_value().astype(tokens.dtype) for weight in (conv.kernel, conv.bias))
-    return tokens @ kernel[0, 0] + bias[None, None]
+    kernel, bias = _weights(conv, tokens)
+    return tokens @ kernel[0, 0] + bias
+
+
+def _weights(layer: Conv | Linear, x: Float[Array, "B T ..."]) -> tuple[Array, Float[Array, "1 1 D"]]:
+    """A layer's kernel and its bias, for tokens, in the dtype of `x`."""
+    kernel, bias = (weight.get_value().astype(x.dtype) for weight in (layer.kernel, layer.bias))
+    return kernel, bias[None, None]
