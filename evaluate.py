@@ -74,16 +74,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carries out the request; returns 1 if some images couldn't be used."""
-    from interlcm_jax import compile_cache
     from interlcm_jax.evaluation import protocols
-    from interlcm_jax.evaluation.evaluation import evaluate
+    from interlcm_jax.evaluation.compare import evaluate
     from interlcm_jax.evaluation.page import render
     from interlcm_jax.evaluation.published import published
     from interlcm_jax.evaluation.report import Report
     from interlcm_jax.evaluation.weights import Library
+    from interlcm_jax.runtime import compile_cache
 
     if arguments.list:
-        print(_catalogue())
+        print(_catalog())
         return 0
     _check(arguments)
     protocol = protocols.named(arguments.protocol or protocols.DEFAULT)
@@ -142,7 +142,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | None, str | None, dict[str, Any] | None]:
     """What is scored, the originals and their folder, and how images were restored, if they are now."""
-    from interlcm_jax.evaluation.evaluation import Subject
+    from interlcm_jax.evaluation.compare import Subject
     from interlcm_jax.evaluation.pairs import find
     from interlcm_jax.evaluation.testsets import Folders, find_folders
 
@@ -185,11 +185,11 @@ def _restore(
     arguments: argparse.Namespace, files: dict[str, Path]
 ) -> tuple[dict[str, Path], dict[str, Any], tuple[str, ...]]:
     """Restores the images that aren't there yet: where all are, how, and what failed."""
-    from interlcm_jax.batches import every_device
     from interlcm_jax.evaluation import restoring
-    from interlcm_jax.hub import matching, resolve
+    from interlcm_jax.files.hub import matching, resolve
     from interlcm_jax.model_folder import CONFIG, read_config
     from interlcm_jax.pipeline import InterLCM
+    from interlcm_jax.runtime.batching import replicated_sharding
 
     folder = resolve(arguments.model, matching(CONFIG, "*.safetensors"))
     read_config(folder)
@@ -208,7 +208,7 @@ def _restore(
     if left:
         if len(left) < len(files):
             print(f"{len(files) - len(left)} of {len(files)} images are restored already", file=sys.stderr)
-        model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=every_device())
+        model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=replicated_sharding())
         batch_size = min(arguments.restore_batch_size, len(left))
         with tqdm(total=len(left), unit="image", desc="restoring", smoothing=0.1) as bar:
             failures = restoring.restore(
@@ -253,9 +253,9 @@ def _print(text: str, stream: Any) -> None:
 
 
 @functools.cache
-def _catalogue() -> str:
+def _catalog() -> str:
     """All that can be asked for."""
-    from interlcm_jax.evaluation.metrics import METRICS
+    from interlcm_jax.evaluation.catalog import METRICS
     from interlcm_jax.evaluation.protocols import PROTOCOLS
     from interlcm_jax.evaluation.testsets import TEST_SETS
     from interlcm_jax.evaluation.weights import WEIGHTS

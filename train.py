@@ -16,15 +16,14 @@ import jax
 import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from interlcm_jax import compile_cache
-from interlcm_jax.cli import distributed
-from interlcm_jax.compiler_options import compiler_options
 from interlcm_jax.convert import lpips
 from interlcm_jax.data.loader import batches
 from interlcm_jax.data.sources import HQ, open_source
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.lpips import random_params
+from interlcm_jax.runtime import compile_cache, distributed
+from interlcm_jax.runtime.compiler_options import compiler_options
 from interlcm_jax.training.checkpoint import Checkpoints
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.interrupt import Interrupt

@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its optimised HLO."""
+"""What a compiled program sends between devices, read from its optimized HLO."""
 
 import collections
 import functools
@@ -30,7 +30,7 @@ def collective_bytes(hlo: str) -> dict[str, int]:
     a link depends on the algorithm besides. A loop's count as often as it runs; those of a conditional all count.
 
     Args:
-        hlo: the optimised program, `compiled.as_text()`.
+        hlo: the optimized program, `compiled.as_text()`.
 
     Raises:
         ValueError: a loop with collectives in it doesn't tell how often it runs.

@@ -80,7 +80,7 @@ def _degraded(rng: np.random.Generator, pixels: UInt8[np.ndarray, "H W 3"]) -> U
 def _free_place(
     rng: np.random.Generator, shape: tuple[int, int], radius: float, circles: Sequence[tuple[float, float, float]]
 ) -> tuple[float, float] | None:
-    """A centre, x and y, where a circle fits between the others, if one is soon found."""
+    """A center, x and y, where a circle fits between the others, if one is soon found."""
     height, width = shape
     if min(shape) <= 2 * radius:
         return None
@@ -129,7 +129,7 @@ def _paste(
 
 
 def _gradient(rng: np.random.Generator, shape: tuple[int, int], files: Sequence[Path]) -> UInt8[np.ndarray, "H W 3"]:
-    """A smooth change between four colours."""
+    """A smooth change between four colors."""
     corners = rng.integers(0, 256, (2, 2, 3)).astype(np.uint8)
     return cv2.resize(corners, shape[::-1], interpolation=cv2.INTER_LINEAR)
 

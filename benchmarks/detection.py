@@ -103,11 +103,11 @@ def draw(path: Path, photo: Photo, pairs: Sequence[Pair]) -> None:
     """Saves the photo with found faces in green, wrong ones in red, missed ones in blue."""
     pixels = np.ascontiguousarray(photo.pixels)
     for pair in pairs:
-        colour = (0, 0, 255) if not pair.found else (0, 255, 0) if pair.known else (255, 0, 0)
+        color = (0, 0, 255) if not pair.found else (0, 255, 0) if pair.known else (255, 0, 0)
         left, top, right, bottom = map(int, (pair.found or pair.known).box.round())
-        cv2.rectangle(pixels, (left, top), (right, bottom), colour, 2)
+        cv2.rectangle(pixels, (left, top), (right, bottom), color, 2)
         for x, y in (pair.found or pair.known).landmarks.round().astype(int):
-            cv2.circle(pixels, (int(x), int(y)), 2, colour, -1)
+            cv2.circle(pixels, (int(x), int(y)), 2, color, -1)
     write_image(path, pixels)
 
 

@@ -1,4 +1,4 @@
-"""What a program compiled for a TPU moves through the chip's main memory (HBM), read off its optimised HLO.
+"""What a program compiled for a TPU moves through the chip's main memory (HBM), read off its optimized HLO.
 
 XLA's own count of "bytes accessed" is of every operation's operands and results wherever they lie, so what is fetched
 into the fast memory (VMEM) before it is used counts several times. In the HLO each array says where it lies: those with
@@ -22,7 +22,7 @@ Array = tuple[float, bool]  # bytes, and whether it lies in HBM
 
 
 def hbm_traffic(hlo: str) -> tuple[float, float]:
-    """Bytes read from HBM and written to it by an optimised HLO module's entry computation.
+    """Bytes read from HBM and written to it by an optimized HLO module's entry computation.
 
     Raises:
         ValueError: the text has no entry computation, or that one has a loop, a condition or a call.

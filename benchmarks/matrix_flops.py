@@ -10,7 +10,7 @@ def matrix_flops(jaxpr: Jaxpr) -> float:
     """FLOPs of all products and convolutions of a traced function, on all devices together.
 
     Unlike XLA's own count this one multiplies a loop's body by its passes and looks into Pallas' kernels, and it leaves
-    out whatever runs on no matrix unit. What is rematerialised counts again. Of a choice (such as that of an
+    out whatever runs on no matrix unit. What is rematerialized counts again. Of a choice (such as that of an
     implementation by platform) the dearest branch counts.
     """
     return sum(_flops(equation) for equation in jaxpr.eqns)

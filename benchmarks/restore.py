@@ -182,7 +182,8 @@ def ours(arguments: argparse.Namespace) -> Callable[[np.ndarray, np.ndarray], np
     """This package's restoration."""
     import jax
 
-    from interlcm_jax import InterLCM, compile_cache
+    from interlcm_jax import InterLCM
+    from interlcm_jax.runtime import compile_cache
 
     compile_cache.enable()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -40,13 +40,13 @@ from jax.sharding import Sharding
 from jax.typing import DTypeLike
 
 from benchmarks.tpu_cost import Cost, Program, compiled, tpu
-from interlcm_jax.atomic import whole_file
-from interlcm_jax.compiler_options import RESTORATION
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.weights import abstract
 from interlcm_jax.restoration import Networks, restore
+from interlcm_jax.runtime.compiler_options import RESTORATION
 
 # bfloat16 on v5e, the chain without CLIP and Visual Encoder: diffusers 0.34's Flax classes, and MaxDiffusion of August
 # 2026, whose kernel's FLOPs aren't counted. HBM by `benchmarks.diffusers_flax`, compiled under jax 0.10.2.
@@ -93,7 +93,7 @@ class Setting:
 
 
 def chain(setting: Setting) -> Program:
-    """Everything from the LQ images to the restored ones, but for the colour fix."""
+    """Everything from the LQ images to the restored ones, but for the color fix."""
     graph, weights = setting.network(Networks, setting.config)
     latents = setting.latents()
     noise = jax.ShapeDtypeStruct(
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--option", nargs="+", default=[], metavar="NAME=VALUE", help="options for the compiler")
     parser.add_argument("--miniature", action="store_true", help="networks of a few channels, to try the script")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
-    parser.add_argument("--hlo", type=Path, metavar="DIR", help="write each program's optimised HLO here")
+    parser.add_argument("--hlo", type=Path, metavar="DIR", help="write each program's optimized HLO here")
     options = parser.parse_args(argv)
     if wrong := [each for each in options.option if "=" not in each]:
         parser.error(f"--option {wrong[0]} isn't NAME=VALUE")

@@ -44,7 +44,7 @@ class Cost:
 
 
 def compiled(program: Program, options: Mapping[str, str] | None = None) -> tuple[Cost, str]:
-    """Compiles a program, by XLA's `options`, for its arguments' devices; returns its cost and its optimised HLO."""
+    """Compiles a program, by XLA's `options`, for its arguments' devices; returns its cost and its optimized HLO."""
     function, arguments = program
     start = time.perf_counter()
     executable = jax.jit(function).lower(*arguments).compile(options)

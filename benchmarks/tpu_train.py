@@ -10,7 +10,7 @@ more for v6e. The compiler then puts nothing into the fast memory on the chip: e
 
 - "GiB" is what the step holds: arguments, results and temporaries, counting the state, which is taken over, once.
 - "TFLOP" are those of matrix products and convolutions, in loops and kernels too (`benchmarks.matrix_flops`);
-  "recomputed" is the share that rematerialisation adds to the same step without it.
+  "recomputed" is the share that rematerialization adds to the same step without it.
 - "GB accessed" is XLA's count as in `benchmarks.tpu_compile`: one pass through a loop's body, however often it runs.
 - "GB in collectives" counts those in loops as often as they run (`benchmarks.collectives`).
 
@@ -35,7 +35,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.collectives import collective_bytes
 from benchmarks.matrix_flops import matrix_flops
 from benchmarks.tpu_cost import GIGA, TERA, tpu_devices
-from interlcm_jax.atomic import whole_file
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models import lpips
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
@@ -57,7 +57,7 @@ class StepCost:
         gib: memory, GiB (2**30 bytes).
         temporaries: of it, what is neither argument nor result, GiB.
         tflop: floating-point operations of matrix products and convolutions, 1e12.
-        recomputed: the share of them that rematerialisation adds.
+        recomputed: the share of them that rematerialization adds.
         accessed: bytes read and written, GB (1e9), loops' bodies once.
         collectives: GB of each kind of collective.
         seconds: tracing, lowering and compiling.
@@ -118,7 +118,7 @@ def count(config: TrainConfig, model: ModelConfig, devices: list[jax.Device]) ->
 
 
 def compiled(step: Step, effort: float = 0.0) -> tuple[StepCost, str]:
-    """The step's cost but for its FLOPs, and its optimised HLO; a problem instead where it doesn't fit the chip.
+    """The step's cost but for its FLOPs, and its optimized HLO; a problem instead where it doesn't fit the chip.
 
     Args:
         step: what is compiled.
@@ -180,7 +180,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", action="store_true", help="only count FLOPs, compile nothing")
     parser.add_argument("--miniature", action="store_true", help="networks of a few channels, to try the script")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
-    parser.add_argument("--hlo", type=Path, metavar="DIR", help="write each step's optimised HLO here")
+    parser.add_argument("--hlo", type=Path, metavar="DIR", help="write each step's optimized HLO here")
     return parser.parse_args(argv)
 
 

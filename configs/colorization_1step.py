@@ -1,4 +1,4 @@
-"""Colorization: grey faces in, colours out; a single network call, as released.
+"""Colorization: gray faces in, colors out; a single network call, as released.
 
     python train.py configs/colorization_1step.py --data.path data/ffhq
 
@@ -17,6 +17,6 @@ config = TrainConfig(
         num_network_calls=1,
         task="colorization",
     ),
-    data=DataConfig(workers=4, degradation=DegradationConfig.grey()),
+    data=DataConfig(workers=4, degradation=DegradationConfig.gray()),
     run=RunConfig(folder="runs/colorization_1step"),
 )

@@ -1,7 +1,7 @@
 """Sixth stage of the small model: InterLCM with three network calls, the encoders trained on the restoration losses.
 
 python train.py configs/small_3step.py
-interlcm export runs/small/3step --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/3step/model
+interlcm export runs/small/3step --model-folder --license 'CC BY-NC-SA 4.0' -o runs/small/3step/model
 """
 
 from interlcm_jax.data.augment import WarpConfig
@@ -25,7 +25,7 @@ config = TrainConfig(
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=0.5, ssim=0.3, lpips=0.0, onet=0.03, adversarial=0.0, matching=0.1, adversarial_from=0),
+    losses=LossConfig(color=0.5, ssim=0.3, lpips=0.0, onet=0.03, adversarial=0.0, matching=0.1, adversarial_from=0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
         learning_rate=3e-4, final_learning_rate=2e-5, decay_steps=4100, b2=0.99, clip_norm=1.0, ema=0.995

@@ -1,7 +1,7 @@
 r"""The 3-step encoders, a second part of their own, on a GPU: an adversary asks for what a sharp face has.
 
 python train.py configs/small_3step_adversarial.py
-interlcm export runs/small/3step_adversarial --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/3step_adversarial --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/3step_adversarial/model
 """
 
@@ -29,7 +29,7 @@ config = TrainConfig(
         prefetch=4,
     ),
     losses=LossConfig(
-        colour=0.5, texture=0.1, ssim=0.3, lpips=0.0, onet=0.03, adversarial=0.03, matching=0.1, adversarial_from=0
+        color=0.5, texture=0.1, ssim=0.3, lpips=0.0, onet=0.03, adversarial=0.03, matching=0.1, adversarial_from=0
     ),
     discriminator=DiscriminatorConfig(base_channels=64, num_layers=3),
     optimizer=OptimizerConfig(

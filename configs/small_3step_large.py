@@ -1,7 +1,7 @@
 r"""The 3-step encoders in large batches, on a GPU, through the decoder that was sharpened after them.
 
 python train.py configs/small_3step_large.py
-interlcm export runs/small/3step_large --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/3step_large/model
+interlcm export runs/small/3step_large --model-folder --license 'CC BY-NC-SA 4.0' -o runs/small/3step_large/model
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import dataclasses
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.degradation import DegradationConfig
 from interlcm_jax.data.loader import DataConfig
-from interlcm_jax.data.tones import ToneConfig
+from interlcm_jax.data.photometric import PhotometricConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     LossConfig,
@@ -27,11 +27,11 @@ config = TrainConfig(
         image_size=256,
         degradation=dataclasses.replace(DegradationConfig.release_256(), mild_probability=0.25),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
-        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
+        photometric=PhotometricConfig(probability=0.6, gray=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
         workers=5,
         prefetch=4,
     ),
-    losses=LossConfig(colour=0.5, texture=4.0, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
+    losses=LossConfig(color=0.5, texture=4.0, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
         learning_rate=4e-4, final_learning_rate=2e-5, decay_steps=3225, b2=0.99, clip_norm=1.0, ema=0.998

@@ -1,7 +1,7 @@
 r"""The 3-step encoders, second part: through the wide decoder, on structure; then mixed with the adversarial part.
 
 python train.py configs/small_3step_structure.py
-interlcm export runs/small/3step_structure --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/3step_structure --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/3step_structure/model
 python docs/mix.py runs/small/3step_structure/model runs/small/3step_adversarial/model --share 0.65 \
     -o runs/small/3step_mix/model
@@ -28,7 +28,7 @@ config = TrainConfig(
         degradation=DegradationConfig.release_256(),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=0.5, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
+    losses=LossConfig(color=0.5, ssim=0.5, lpips=0.0, onet=0.05, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     optimizer=OptimizerConfig(
         learning_rate=1.5e-4, final_learning_rate=2e-5, decay_steps=400, b2=0.99, clip_norm=1.0, ema=0.98

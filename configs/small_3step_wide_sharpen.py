@@ -1,7 +1,7 @@
 r"""The same encoders against an adversary of small patches, on a GPU; then extrapolated a little, by 1.12.
 
 python train.py configs/small_3step_wide_sharpen.py
-interlcm export runs/small/3step_wide_sharpen --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/3step_wide_sharpen --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/3step_wide_sharpen/model
 python docs/mix.py runs/small/3step_wide/model runs/small/3step_wide_sharpen/model --share 1.12 \
     -o runs/small/3step_wide_further/model
@@ -14,7 +14,7 @@ import dataclasses
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.degradation import DegradationConfig
 from interlcm_jax.data.loader import DataConfig
-from interlcm_jax.data.tones import ToneConfig
+from interlcm_jax.data.photometric import PhotometricConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     LossConfig,
@@ -32,12 +32,12 @@ config = TrainConfig(
         image_size=256,
         degradation=dataclasses.replace(DegradationConfig.release_256(), mild_probability=0.25),
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
-        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
+        photometric=PhotometricConfig(probability=0.6, gray=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
         workers=6,
         prefetch=4,
     ),
     losses=LossConfig(
-        colour=0.5, texture=4.0, ssim=0.8, lpips=0.0, onet=0.07, adversarial=0.03, matching=0.1, adversarial_from=0
+        color=0.5, texture=4.0, ssim=0.8, lpips=0.0, onet=0.07, adversarial=0.03, matching=0.1, adversarial_from=0
     ),
     discriminator=DiscriminatorConfig(base_channels=64, num_layers=2),
     optimizer=OptimizerConfig(

@@ -3,7 +3,7 @@
 interlcm dataset FACES -o runs/data/train --size 256 --exclude-last 64
 interlcm dataset FACES -o runs/data/test --size 256 --only-last 64 --frozen --degradation release-256
 python train.py configs/small_autoencoder.py
-interlcm export runs/small/autoencoder --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/autoencoder/model
+interlcm export runs/small/autoencoder --model-folder --license 'CC BY-NC-SA 4.0' -o runs/small/autoencoder/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

@@ -1,7 +1,7 @@
 r"""The decoder against an adversary of small patches, on a GPU, with more weight on structure and the finest detail.
 
 python train.py configs/small_autoencoder_finest.py
-interlcm export runs/small/autoencoder_finest --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/autoencoder_finest --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/autoencoder_finest/model
 python docs/mix.py runs/small/distillation_large/model runs/small/autoencoder_finest/model --networks vae --share 1 \
     -o runs/small/finest/model
@@ -9,7 +9,7 @@ python docs/mix.py runs/small/distillation_large/model runs/small/autoencoder_fi
 
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.loader import DataConfig
-from interlcm_jax.data.tones import ToneConfig
+from interlcm_jax.data.photometric import PhotometricConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     AutoencoderConfig,
@@ -28,13 +28,13 @@ config = TrainConfig(
         path="runs/data/train",
         image_size=256,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
-        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
-        exchange_colors=0.1,
+        photometric=PhotometricConfig(probability=0.6, gray=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
+        channel_permutation=0.1,
         workers=4,
         prefetch=4,
     ),
     losses=LossConfig(
-        colour=2.0,
+        color=2.0,
         texture=3.0,
         finest=4.0,
         ssim=1.0,

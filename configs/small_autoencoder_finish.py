@@ -1,7 +1,7 @@
-r"""First stage of the small model, second part: the autoencoder's colours and sharpness.
+r"""First stage of the small model, second part: the autoencoder's colors and sharpness.
 
 python train.py configs/small_autoencoder_finish.py
-interlcm export runs/small/autoencoder_finish --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/autoencoder_finish --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/autoencoder_finish/model
 """
 
@@ -25,10 +25,10 @@ config = TrainConfig(
         path="runs/data/train",
         image_size=256,
         crop=128,
-        exchange_colors=0.5,
+        channel_permutation=0.5,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
     ),
-    losses=LossConfig(colour=2.0, lpips=0.0, onet=0.0, adversarial=0.0),
+    losses=LossConfig(color=2.0, lpips=0.0, onet=0.0, adversarial=0.0),
     discriminator=DiscriminatorConfig.small(),
     autoencoder=AutoencoderConfig(divergence=1e-5),
     optimizer=OptimizerConfig(

@@ -1,13 +1,13 @@
 r"""The small model's decoder once more against an adversary, on a GPU, with more weight on structure.
 
 python train.py configs/small_autoencoder_sharpen.py
-interlcm export runs/small/autoencoder_sharpen --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/autoencoder_sharpen --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/autoencoder_sharpen/model
 """
 
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.loader import DataConfig
-from interlcm_jax.data.tones import ToneConfig
+from interlcm_jax.data.photometric import PhotometricConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.training.config import (
     AutoencoderConfig,
@@ -26,13 +26,13 @@ config = TrainConfig(
         path="runs/data/train",
         image_size=256,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
-        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
-        exchange_colors=0.1,
+        photometric=PhotometricConfig(probability=0.6, gray=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
+        channel_permutation=0.1,
         workers=4,
         prefetch=4,
     ),
     losses=LossConfig(
-        colour=2.0, texture=2.0, ssim=0.5, lpips=0.0, onet=0.1, adversarial=0.03, matching=0.1, adversarial_from=0
+        color=2.0, texture=2.0, ssim=0.5, lpips=0.0, onet=0.1, adversarial=0.03, matching=0.1, adversarial_from=0
     ),
     discriminator=DiscriminatorConfig(base_channels=64, num_layers=3),
     autoencoder=AutoencoderConfig(decoder_only=True),

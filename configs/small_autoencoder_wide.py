@@ -1,7 +1,7 @@
 r"""First stage of the small model, third part: a wider decoder, on a GPU; the encoder stays, and with it the latents.
 
 python train.py configs/small_autoencoder_wide.py
-interlcm export runs/small/autoencoder_wide --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/autoencoder_wide --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/autoencoder_wide/model
 """
 
@@ -25,12 +25,12 @@ config = TrainConfig(
         path="runs/data/train",
         image_size=256,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
-        exchange_colors=0.1,
+        channel_permutation=0.1,
         workers=4,
         prefetch=4,
     ),
     losses=LossConfig(
-        colour=2.0, texture=0.4, ssim=0.3, lpips=0.0, onet=0.1, adversarial=0.05, matching=0.15, adversarial_from=0
+        color=2.0, texture=0.4, ssim=0.3, lpips=0.0, onet=0.1, adversarial=0.05, matching=0.15, adversarial_from=0
     ),
     discriminator=DiscriminatorConfig(base_channels=64, num_layers=3),
     autoencoder=AutoencoderConfig(decoder_only=True, new_decoder=(48, 96, 128, 192)),

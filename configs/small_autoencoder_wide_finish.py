@@ -1,7 +1,7 @@
 r"""First stage of the small model, fourth part: the wide decoder on structure, in other light too; then mixed.
 
 python train.py configs/small_autoencoder_wide_finish.py
-interlcm export runs/small/autoencoder_wide_finish --model-folder --licence 'CC BY-NC-SA 4.0' \
+interlcm export runs/small/autoencoder_wide_finish --model-folder --license 'CC BY-NC-SA 4.0' \
     -o runs/small/autoencoder_wide_finish/model
 python docs/mix.py runs/small/autoencoder_wide_finish/model runs/small/autoencoder_wide/model --networks vae \
     --share 0.5 -o runs/small/autoencoder_mix/model
@@ -9,7 +9,7 @@ python docs/mix.py runs/small/autoencoder_wide_finish/model runs/small/autoencod
 
 from interlcm_jax.data.augment import WarpConfig
 from interlcm_jax.data.loader import DataConfig
-from interlcm_jax.data.tones import ToneConfig
+from interlcm_jax.data.photometric import PhotometricConfig
 from interlcm_jax.training.config import (
     AutoencoderConfig,
     LossConfig,
@@ -28,10 +28,10 @@ config = TrainConfig(
         image_size=256,
         crop=128,
         warp=WarpConfig(turn=10.0, scale=0.1, shift=0.05),
-        tones=ToneConfig(probability=0.6, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
-        exchange_colors=0.1,
+        photometric=PhotometricConfig(probability=0.6, gray=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0),
+        channel_permutation=0.1,
     ),
-    losses=LossConfig(colour=2.0, texture=4.0, ssim=0.3, lpips=0.0, onet=0.1, adversarial=0.0),
+    losses=LossConfig(color=2.0, texture=4.0, ssim=0.3, lpips=0.0, onet=0.1, adversarial=0.0),
     autoencoder=AutoencoderConfig(decoder_only=True),
     optimizer=OptimizerConfig(
         learning_rate=2e-4, final_learning_rate=2e-5, decay_steps=800, b2=0.99, clip_norm=1.0, ema=0.98

@@ -1,7 +1,7 @@
 r"""Fourth stage of the small model: the prior distilled into a latent consistency model with guidance embedding.
 
 python train.py configs/small_distillation.py
-interlcm export runs/small/distillation --model-folder --licence 'CC BY-NC-SA 4.0' --dtype float16 \
+interlcm export runs/small/distillation --model-folder --license 'CC BY-NC-SA 4.0' --dtype float16 \
     -o runs/small/distillation/model
 """
 

@@ -1,7 +1,7 @@
 r"""The prior of `small_prior_large`, distilled into an LCM, on a GPU.
 
 python train.py configs/small_distillation_large.py
-interlcm export runs/small/distillation_large --model-folder --licence 'CC BY-NC-SA 4.0' --dtype float16 \
+interlcm export runs/small/distillation_large --model-folder --license 'CC BY-NC-SA 4.0' --dtype float16 \
     -o runs/small/distillation_large/model
 """
 

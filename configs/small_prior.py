@@ -1,7 +1,7 @@
 """Third stage of the small model, from nothing: the diffusion prior on the latents, conditioned on tokens.
 
 python train.py configs/small_prior.py
-interlcm export runs/small/prior --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/prior/model
+interlcm export runs/small/prior --model-folder --license 'CC BY-NC-SA 4.0' -o runs/small/prior/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

@@ -1,7 +1,7 @@
 """The diffusion prior, trained further in large batches, on a GPU.
 
 python train.py configs/small_prior_large.py
-interlcm export runs/small/prior_large --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/prior_large/model
+interlcm export runs/small/prior_large --model-folder --license 'CC BY-NC-SA 4.0' -o runs/small/prior_large/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

@@ -1,7 +1,7 @@
 """Second stage of the small model, from nothing: the token tower, a ViT that learns faces by completing them.
 
 python train.py configs/small_token_tower.py
-interlcm export runs/small/token_tower --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/token_tower/model
+interlcm export runs/small/token_tower --model-folder --license 'CC BY-NC-SA 4.0' -o runs/small/token_tower/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

@@ -1,7 +1,7 @@
 """Fifth stage of the small model: new encoders, warmed up on latents before they are trained on pixels.
 
 python train.py configs/small_warm_up.py
-interlcm export runs/small/warm_up --model-folder --licence 'CC BY-NC-SA 4.0' -o runs/small/warm_up/model
+interlcm export runs/small/warm_up --model-folder --license 'CC BY-NC-SA 4.0' -o runs/small/warm_up/model
 """
 
 from interlcm_jax.data.augment import WarpConfig

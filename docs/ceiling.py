@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from interlcm_jax.atomic import whole_file
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.model_folder import load_network, read_config
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.weights import abstract

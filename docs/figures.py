@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from interlcm_jax import InterLCM
-from interlcm_jax.atomic import whole_file
+from interlcm_jax.files.atomic import whole_file
 
 THREE_STEP = ("3step", "3step_structure", "3step_finish")
 LARGE = ("3step_large", "3step_sharpen")

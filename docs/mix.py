@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from interlcm_jax.atomic import whole_folder
+from interlcm_jax.files.atomic import whole_folder
 from interlcm_jax.model_folder import NETWORKS, weights_file
 
 ENCODERS = ("visual_encoder", "spatial_encoder")

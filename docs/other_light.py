@@ -1,4 +1,4 @@
-"""Writes faces in other light and on other film: shadows, grey, faded or tinted, each in a way of its own.
+"""Writes faces in other light and on other film: shadows, gray, faded or tinted, each in a way of its own.
 
 python docs/other_light.py runs/data/test/hq -o runs/light
 interlcm dataset runs/light -o runs/data/light --size 256 --frozen --degradation release-256
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from interlcm_jax.atomic import whole_file
+from interlcm_jax.data.photometric import PhotometricConfig, change_tones, draw_tones
 from interlcm_jax.data.randomness import rng_for
-from interlcm_jax.data.tones import ToneConfig, change_tones, draw_tones
+from interlcm_jax.files.atomic import whole_file
 
 # As the small model's training has them.
-TONES = ToneConfig(probability=1.0, grey=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0)
+TONES = PhotometricConfig(probability=1.0, gray=0.4, gamma=0.7, contrast=0.5, shade=0.8, tint=12.0)
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.data.degradation import Blind, Draws, degrade
 from interlcm_jax.faces.mtcnn import load_networks
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.metrics.image import psnr, ssim
 from interlcm_jax.metrics.onet import onet_distance
 from interlcm_jax.metrics.sharpness import laplacian_variance

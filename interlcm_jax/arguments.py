@@ -51,7 +51,8 @@ def check_noise(noise: Array, calls: int, lq_shape: tuple[int, ...], config: Mod
     latent = config.latent_shape(lq_shape)
     if noise.shape not in {(calls, b, *latent) for b in (1, lq_shape[0])}:
         raise InterLCMError(
-            f"noise has shape {tuple(noise.shape)}, but must be {(calls, lq_shape[0], *latent)} (calls, B, H/8, W/8, C)"
+            f"noise has shape {tuple(noise.shape)}, but must be {(calls, lq_shape[0], *latent)}: (calls, B, h, w, L), "
+            f"for latents {config.downsampling} times smaller than the images"
         )
 
 
@@ -61,7 +62,7 @@ def check_seed(seed: int) -> np.uint32:
 
 
 def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
-    """The colour fix asked for, else the task's."""
+    """The color fix asked for, else the task's."""
     color_fix = config.color_fix if color_fix is None else color_fix
     if color_fix not in METHODS:
         raise InterLCMError(f"color_fix is {color_fix!r}, but must be one of {', '.join(METHODS)}")

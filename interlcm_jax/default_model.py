@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.hub import Select, matching, resolve
+from interlcm_jax.files.hub import Select, matching, resolve
+from interlcm_jax.files.user_folders import models_folder
 from interlcm_jax.model_folder import CONFIG, TASKS, ModelConfig, read_config
-from interlcm_jax.user_folders import models_folder
 
 # Part of the package: a small model for restoration, so that there is one from the start.
 SMALL = Path(__file__).parent / "weights" / "small"
@@ -62,22 +62,22 @@ def make_default(folder: Path) -> None:
 
 
 def describe_model(folder: Path, config: ModelConfig) -> str:
-    """One line on which model runs: its name, resolution and licences; for the small one, how to get the full one."""
+    """One line on which model runs: its name, resolution and licenses; for the small one, how to get the full one."""
     small = folder == SMALL
     name = "the small one of the package" if small else f"{folder.name} ({folder.parent})"
     size, calls = config.image_size, f"{config.num_network_calls} network call{'s'[: config.num_network_calls > 1]}"
-    line = f"model: {name}, {config.task} at {size} x {size} px, {calls}; {_licences(config.weights)}"
+    line = f"model: {name}, {config.task} at {size} x {size} px, {calls}; {_licenses(config.weights)}"
     return f"{line}; get the full-size model (512 x 512 px) with interlcm download" if small else line
 
 
-def _licences(weights: Mapping[str, Mapping[str, str]]) -> str:
-    """Each licence, with the networks it is of where there are several."""
+def _licenses(weights: Mapping[str, Mapping[str, str]]) -> str:
+    """Each license, with the networks it is of where there are several."""
     networks: dict[str, list[str]] = {}
     for network, entry in weights.items():
-        networks.setdefault(entry.get("licence", "not stated"), []).append(network)
+        networks.setdefault(entry.get("license", "not stated"), []).append(network)
     if len(networks) < 2:
-        return f"licence: {next(iter(networks), 'not stated')}"
-    return "licences: " + ", ".join(f"{licence} ({', '.join(names)})" for licence, names in networks.items())
+        return f"license: {next(iter(networks), 'not stated')}"
+    return "licenses: " + ", ".join(f"{license} ({', '.join(names)})" for license, names in networks.items())
 
 
 def _named(name: str) -> Path | None:

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from flax import nnx
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.diffusion.schedule import ScheduleConfig
 from interlcm_jax.errors import InterLCMError, WeightsError
+from interlcm_jax.files.atomic import whole_file
+from interlcm_jax.files.safetensors import open_safetensors
 from interlcm_jax.imaging.color_fix import METHODS
 from interlcm_jax.models.clip_vision import CLIPVisionConfig
 from interlcm_jax.models.config import NetworkConfig
@@ -19,7 +20,6 @@ from interlcm_jax.models.unet import UNetConfig
 from interlcm_jax.models.vae import VAEConfig
 from interlcm_jax.models.visual_encoder import VisualEncoderConfig
 from interlcm_jax.models.weights import ShardingRule, fill, misfits, skeleton
-from interlcm_jax.safetensors_file import open_safetensors
 
 CONFIG = "config.json"
 TASKS = {"restoration": "wavelet", "colorization": "none", "inpainting": "none"}
@@ -40,10 +40,10 @@ class ModelConfig:
         num_network_calls: network calls of a restoration, 3 or 1: what the trained weights were trained for.
         skipped_steps: steps of the LCM's schedule whose clean prediction the low-quality face stands for.
         task: what the trained weights do, one of `TASKS`.
-        color_fix: the task's default colour fix.
+        color_fix: the task's default color fix.
         guidance_scale: classifier-free guidance scale that the guidance embedding states.
         image_size: height and width of the aligned faces the weights were trained on, pixels.
-        weights: where the weights come from and under which licence, by network.
+        weights: where the weights come from and under which license, by network.
     """
 
     unet: UNetConfig
@@ -160,8 +160,9 @@ class ModelConfig:
             raise InterLCMError(f"the networks don't fit each other: {'; '.join(wrong)}")
         if self.skipped_steps < 0:
             raise InterLCMError(f"skipped_steps is {self.skipped_steps}, but must be at least 0")
-        if not 1 <= self.num_network_calls <= self.schedule.original_inference_steps - self.skipped_steps:
-            raise InterLCMError(f"num_network_calls is {self.num_network_calls}, but must be 3 or 1, or alike")
+        most = self.schedule.original_inference_steps - self.skipped_steps
+        if not 1 <= self.num_network_calls <= most:
+            raise InterLCMError(f"num_network_calls is {self.num_network_calls}, but must be from 1 to {most}")
         for name, allowed in (("task", TASKS), ("color_fix", METHODS)):
             if getattr(self, name) not in allowed:
                 raise InterLCMError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}")
@@ -182,6 +183,11 @@ class ModelConfig:
         networks = {name: kind.from_json(config["networks"][name]) for name, kind in NETWORKS.items()}
         fields = {f.name for f in dataclasses.fields(cls)} - {*NETWORKS, "schedule"}
         rest = {name: value for name, value in config.items() if name in fields}
+        # Folders that version 0.1 wrote spell it "licence".
+        rest["weights"] = {
+            network: {"license" if name == "licence" else name: value for name, value in entry.items()}
+            for network, entry in rest.get("weights", {}).items()
+        }
         return cls(**networks, schedule=ScheduleConfig.from_json(config.get("schedule", {})), **rest)
 
     def to_json(self) -> dict[str, Any]:

@@ -24,11 +24,10 @@ from interlcm_jax.arguments import (
     check_seed,
     check_vae_slice,
 )
-from interlcm_jax.atomic import whole_folder
-from interlcm_jax.batches import in_batches, pad, replicated_mesh
-from interlcm_jax.compiler_options import platform_of, restoration_options
 from interlcm_jax.default_model import find_model
-from interlcm_jax.hub import matching
+from interlcm_jax.files.atomic import whole_folder
+from interlcm_jax.files.hub import matching
+from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
 from interlcm_jax.imaging.color_fix import towards_input
 from interlcm_jax.model_folder import (
@@ -42,7 +41,8 @@ from interlcm_jax.model_folder import (
 )
 from interlcm_jax.models.weights import ShardingRule, abstract, lazy_weights
 from interlcm_jax.restoration import Networks, draw_noise, restore
-from interlcm_jax.safetensors_file import write_safetensors
+from interlcm_jax.runtime.batching import in_batches, pad, replicated_mesh
+from interlcm_jax.runtime.compiler_options import platform_of, restoration_options
 
 
 def restore_pixels(
@@ -182,7 +182,7 @@ class InterLCM:
             The restored images: uint8 for uint8; float32 for float, near [-1, 1] and not clipped.
 
         Raises:
-            InterLCMError: shape, dtype, noise, seed, number of calls or colour fix don't fit.
+            InterLCMError: shape, dtype, noise, seed, number of calls or color fix don't fit.
         """
         restored, _ = self._start(lq, noise, seed, color_fix, num_network_calls, fidelity, vae_slice)
         return restored

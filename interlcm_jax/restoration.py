@@ -61,7 +61,7 @@ def restore(
     remat_calls: bool = False,
     cut: Callable[[Float[Array, "B h w L"]], Array] | None = None,
 ) -> Float[Array, "B H W 3"]:
-    """The restoration path up to the colour fix, differentiable (InterLCM, section 3).
+    """The restoration path up to the color fix, differentiable (InterLCM, section 3).
 
     Args:
         networks: the five networks.

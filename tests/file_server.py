@@ -38,7 +38,7 @@ class Served:
         """From which byte on a file was asked for, request by request."""
         return [first for name, first, _ in self.log if name == path]
 
-    def add_repository(self, name: str, files: Mapping[str, bytes], licence: str = "mit") -> None:
+    def add_repository(self, name: str, files: Mapping[str, bytes], license: str = "mit") -> None:
         """A repository as the Hugging Face hub serves it: a listing, and files that it redirects to."""
         commit = hashlib.sha1(name.encode()).hexdigest()
         siblings = []
@@ -47,7 +47,7 @@ class Served:
             siblings.append({"rfilename": file, "size": len(data), **(large if len(data) > 10_000 else {})})
             self.files[f"/{name}/resolve/{commit}/{file}"] = f"/cdn/{name}/{file}"
             self.files[f"/cdn/{name}/{file}"] = data
-        info = {"id": name, "sha": commit, "siblings": siblings, "cardData": {"license": licence}, "tags": []}
+        info = {"id": name, "sha": commit, "siblings": siblings, "cardData": {"license": license}, "tags": []}
         self.files[f"/api/models/{name}"] = json.dumps(info).encode()
 
 

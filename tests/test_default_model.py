@@ -9,7 +9,7 @@ import pytest
 from interlcm_jax import default_model as module
 from interlcm_jax.default_model import default_model, describe_model, find_model, make_default
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.hub import matching
+from interlcm_jax.files.hub import matching
 from interlcm_jax.model_folder import ModelConfig, write_config
 
 
@@ -39,10 +39,10 @@ def test_a_downloaded_model_comes_before_the_small_one(models):
 
 def test_the_newest_model_of_the_task(models):
     first, second = put(models / "restoration_3step", age=200), put(models / "restoration_1step", age=100)
-    colours = put(models / "colorization_1step", "colorization")
+    colors = put(models / "colorization_1step", "colorization")
     # What a conversion is at work on is no model yet.
     put(models / ".restoration_3step.0123.partial")
-    assert (default_model(), default_model("colorization")) == (second, colours)
+    assert (default_model(), default_model("colorization")) == (second, colors)
     make_default(first)
     assert default_model() == first
 
@@ -93,19 +93,19 @@ def test_names(models, tmp_path, monkeypatch):
 
 
 def test_a_line_on_the_model(models):
-    licences = {
-        "unet": {"origin": "a", "licence": "MIT"},
-        "vae": {"origin": "b", "licence": "MIT"},
-        "visual_encoder": {"origin": "c", "licence": "non-commercial"},
+    licenses = {
+        "unet": {"origin": "a", "license": "MIT"},
+        "vae": {"origin": "b", "license": "MIT"},
+        "visual_encoder": {"origin": "c", "license": "non-commercial"},
     }
-    config = dataclasses.replace(ModelConfig.miniature(), weights=licences)
+    config = dataclasses.replace(ModelConfig.miniature(), weights=licenses)
     assert describe_model(models / "restoration_3step", config) == (
         f"model: restoration_3step ({models}), restoration at 64 x 64 px, 3 network calls; "
-        "licences: MIT (unet, vae), non-commercial (visual_encoder)"
+        "licenses: MIT (unet, vae), non-commercial (visual_encoder)"
     )
-    small = dataclasses.replace(config, weights={"unet": {"licence": "Apache-2.0"}}, num_network_calls=1)
+    small = dataclasses.replace(config, weights={"unet": {"license": "Apache-2.0"}}, num_network_calls=1)
     assert describe_model(module.SMALL, small) == (
-        "model: the small one of the package, restoration at 64 x 64 px, 1 network call; licence: Apache-2.0; get the "
+        "model: the small one of the package, restoration at 64 x 64 px, 1 network call; license: Apache-2.0; get the "
         "full-size model (512 x 512 px) with interlcm download"
     )
-    assert "licence: not stated" in describe_model(models / "mine", ModelConfig.miniature())
+    assert "license: not stated" in describe_model(models / "mine", ModelConfig.miniature())

@@ -10,10 +10,10 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from interlcm_jax import InterLCM, InterLCMError, WeightsError, model_folder
+from interlcm_jax.files.safetensors import from_array, open_safetensors, write_safetensors
 from interlcm_jax.model_folder import NETWORKS, ModelConfig, load_network, read_config, write_config
 from interlcm_jax.models.clip_vision import CLIPVision
 from interlcm_jax.models.weights import abstract, flat_weights
-from interlcm_jax.safetensors_file import from_array, open_safetensors, write_safetensors
 from tests.miniature import miniature_model
 
 DEVICES = 8  # see conftest
@@ -48,7 +48,7 @@ def edit_config(folder, change):
 
 @pytest.mark.parametrize("config", [ModelConfig.miniature(), ModelConfig.released()], ids=["miniature", "released"])
 def test_configs_are_read_as_they_were_written(tmp_path, config):
-    origin = {"unet": {"origin": "ünet", "licence": "MIT"}}
+    origin = {"unet": {"origin": "ünet", "license": "MIT"}}
     config = dataclasses.replace(
         config,
         num_network_calls=1,

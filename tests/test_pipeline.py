@@ -26,7 +26,7 @@ def model() -> InterLCM:
 
 
 def faces(count: int) -> np.ndarray:
-    """Smooth uint8 images, so that colours and details both matter."""
+    """Smooth uint8 images, so that colors and details both matter."""
     coarse = np.random.default_rng(count).uniform(0, 255, (count, 8, 8, 3))
     fine = np.random.default_rng(99).uniform(-20, 20, (count, SIZE, SIZE, 3))
     return np.clip(coarse.repeat(8, 1).repeat(8, 2) + fine, 0, 255).round().astype(np.uint8)
@@ -82,7 +82,7 @@ def test_noise_of_one_serves_all_and_tells_the_number_of_calls(model, five, alon
     noise = draw_noise(jnp.uint32(0), 1, LATENT)
     restored = np.asarray(model.restore(twins, noise, color_fix="none"))
     np.testing.assert_allclose(restored[0], restored[1], atol=BATCHED)
-    # One call and no colour fix, so it can't be what three calls and the fix give.
+    # One call and no color fix, so it can't be what three calls and the fix give.
     assert np.abs(restored[0] - alone[0]).max() > 0.05
     assert restored.mean() != pytest.approx(twins.mean(), abs=1e-3)
 

@@ -10,10 +10,10 @@ from skimage.data import astronaut
 
 from interlcm_jax.cli.main import main
 from interlcm_jax.default_model import SMALL, default_model, describe_model
+from interlcm_jax.files.safetensors import open_safetensors
 from interlcm_jax.metrics.image import ssim
 from interlcm_jax.metrics.sharpness import laplacian_variance
 from interlcm_jax.model_folder import NETWORKS, read_config, weights_file
-from interlcm_jax.safetensors_file import open_safetensors
 
 PHOTO = Path(__file__).parent.parent / "docs" / "astronaut.jpg"
 # Rows and columns of scikit-image's portrait that the photo shows, and of the face in it.
@@ -27,13 +27,13 @@ def no_download(tmp_path, monkeypatch):
     monkeypatch.setenv("INTERLCM_MODELS", str(tmp_path / "models"))
 
 
-def test_it_is_whole_small_and_says_its_licence():
+def test_it_is_whole_small_and_says_its_license():
     """Five networks in half precision, 40 MB at most, as files of the package."""
     paths = [weights_file(SMALL, name) for name in NETWORKS]
     assert sum(path.stat().st_size for path in paths) < 40e6
     assert all(str(tensor.dtype) == "float16" for path in paths for tensor in open_safetensors(path).values())
     config = read_config(SMALL)
-    assert {entry["licence"] for entry in config.weights.values()} == {"CC BY-NC-SA 4.0"}
+    assert {entry["license"] for entry in config.weights.values()} == {"CC BY-NC-SA 4.0"}
     assert set(config.weights) == set(NETWORKS)
     assert "CC BY-NC-SA 4.0" in (SMALL / "README.md").read_text()
     assert files("interlcm_jax").joinpath("weights/small/config.json").is_file()
@@ -44,7 +44,7 @@ def test_it_is_the_default_and_says_so():
     assert default_model() == SMALL
     line = describe_model(SMALL, read_config(SMALL))
     assert "the small one of the package, restoration at 256 x 256 px" in line
-    assert "licence: CC BY-NC-SA 4.0; get the full-size model" in line
+    assert "license: CC BY-NC-SA 4.0; get the full-size model" in line
 
 
 @pytest.mark.usefixtures("no_download")

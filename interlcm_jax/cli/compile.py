@@ -28,10 +28,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Compiles; what can be checked is, before the weights are loaded."""
     from interlcm_jax.arguments import check_batch_size
-    from interlcm_jax.atomic import check_absent
-    from interlcm_jax.compiled import EXAMPLE, PROGRAM, WEIGHTS, check_platforms, compile_model
     from interlcm_jax.default_model import describe_model, find_model
+    from interlcm_jax.files.atomic import check_absent
     from interlcm_jax.pipeline import InterLCM
+    from interlcm_jax.stablehlo_export import EXAMPLE, PROGRAM, WEIGHTS, check_platforms, compile_model
 
     check_batch_size(arguments.batch_size)
     platforms = check_platforms(arguments.platforms)

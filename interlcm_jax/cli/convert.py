@@ -35,7 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--task", default="restoration", help="restoration, colorization or inpainting")
     parser.add_argument("--image-size", type=int, default=512, help="face size of the training, pixels (default: 512)")
     parser.add_argument("--variant", help="take this variant of the LCM's files, such as fp16")
-    parser.add_argument("--licence", default="not stated", help="licence of the .pth files, for the record")
+    parser.add_argument("--license", default="not stated", help="license of the .pth files, for the record")
     parser.add_argument("--allow-nan", action="store_true", help="accept weights with NaN or infinity in them")
     parser.set_defaults(run=run)
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             num_network_calls=arguments.num_network_calls,
             task=arguments.task,
             image_size=arguments.image_size,
-            licence=arguments.licence,
+            license=arguments.license,
             allow_nan=arguments.allow_nan,
             progress=bar.advance,
         )

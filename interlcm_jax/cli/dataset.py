@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError
 
-DEGRADATIONS = ("release", "release-256", "harsh", "grey", "strokes", "difface")
+DEGRADATIONS = ("release", "release-256", "harsh", "gray", "strokes", "difface")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,8 +29,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Makes the set; files that were left out are named at the end and make the exit code 1."""
-    from interlcm_jax.atomic import check_absent
     from interlcm_jax.data.images import MINIMUM_SIZE, find_images, part
+    from interlcm_jax.files.atomic import check_absent
 
     if arguments.size < MINIMUM_SIZE:
         raise InterLCMError(f"--size is {arguments.size}, but must be at least {MINIMUM_SIZE}")

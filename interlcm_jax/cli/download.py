@@ -22,10 +22,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Downloads and converts, with progress bars."""
-    from interlcm_jax.download import CLIP, LCM, LICENCE, RELEASE, download, downloads_folder
+    from interlcm_jax.convert.released import CLIP, LCM, LICENSE, RELEASE, download, downloads_folder
 
     print(
-        f"InterLCM's weights: {LICENCE}. {LCM} and {CLIP}, from the Hugging Face hub, have licences of their own. "
+        f"InterLCM's weights: {LICENSE}. {LCM} and {CLIP}, from the Hugging Face hub, have licenses of their own. "
         "This program: Apache-2.0.\nAn interrupted download goes on where it stopped: give the same command again.",
         file=sys.stderr,
     )

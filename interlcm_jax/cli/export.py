@@ -29,7 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         choices=("float32", "bfloat16", "float16"),
         help="of the weights of --model-folder (default: float32, as they are trained)",
     )
-    run_options.add_argument("--licence", default="not stated", help="of the trained weights, for the record")
+    run_options.add_argument("--license", default="not stated", help="of the trained weights, for the record")
     parser.set_defaults(run=run)
 
 
@@ -62,7 +62,7 @@ def _export_run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise InterLCMError(f"{arguments.model}: a training run needs pip install '.[train]' ({error})") from error
 
-    model = trained_model(arguments.model, arguments.step, ema=not arguments.raw, licence=arguments.licence)
+    model = trained_model(arguments.model, arguments.step, ema=not arguments.raw, license=arguments.license)
     if arguments.model_folder:
         model.save_pretrained(arguments.out, arguments.dtype)
         print(f"{arguments.out}: a model of {model.config.num_network_calls} network calls, ready for interlcm restore")

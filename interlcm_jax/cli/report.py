@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from interlcm_jax.cli.jobs import Job
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.photos.plan import Job
 
 
 @dataclasses.dataclass

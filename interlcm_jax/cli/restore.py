@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interlcm_jax.cli import distributed
-from interlcm_jax.cli.jobs import COMPARISONS, RESTORED_FACES, Job, plan
 from interlcm_jax.cli.report import Report
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.photos.plan import COMPARISONS, RESTORED_FACES, Job, plan
+from interlcm_jax.runtime import distributed
 
 if TYPE_CHECKING:
     from interlcm_jax.faces.detect import Detector
-    from interlcm_jax.photos import OpenPhoto, Parser, Treatment
+    from interlcm_jax.photos.image import ExtractedFaces, Parser, RestoreOptions
     from interlcm_jax.pipeline import InterLCM
 
 # What is wrong with the output folder as a whole: no other file could be written either.
@@ -42,10 +42,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--num-network-calls", type=int, metavar="N", help="default: what the model was trained for")
     add("--fidelity", type=float, default=0.0, metavar="F", help="0 to 1: keep the input's own shapes (default: 0)")
     add(
-        "--grey",
-        choices=("auto", "keep", "colour"),
+        "--gray",
+        choices=("auto", "keep", "color"),
         default="auto",
-        help="colours of the result; auto: near-grey images keep theirs (default), keep: all do, colour: none does",
+        help="colors of the result; auto: near-gray images keep theirs (default), keep: all do, color: none does",
     )
     add("--aligned", action="store_true", help="the images are aligned faces, cropped as FFHQ is: restore them whole")
     add("--upscale", type=float, default=2.0, metavar="X", help="how much larger a photo becomes (default: 2)")
@@ -85,9 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
     return report.print(as_json=arguments.json)
 
 
-def _checked(arguments: argparse.Namespace) -> "Treatment":
+def _checked(arguments: argparse.Namespace) -> "RestoreOptions":
     from interlcm_jax.arguments import check_batch_size, check_fidelity, check_seed, check_vae_slice
-    from interlcm_jax.photos import Treatment
+    from interlcm_jax.photos.image import RestoreOptions
 
     check_seed(arguments.seed)
     check_fidelity(arguments.fidelity)
@@ -98,21 +98,21 @@ def _checked(arguments: argparse.Namespace) -> "Treatment":
         raise InterLCMError(f"--workers is {arguments.workers}, but must be at least 1")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InterLCMError(f"{arguments.out}: the folder can't be made (File exists)")
-    return Treatment(arguments.aligned, arguments.upscale, arguments.only_center_face, arguments.grey)
+    return RestoreOptions(arguments.aligned, arguments.upscale, arguments.only_center_face, arguments.gray)
 
 
-def _load(arguments: argparse.Namespace, treatment: "Treatment", count: int) -> "_Restoration":
+def _load(arguments: argparse.Namespace, treatment: "RestoreOptions", count: int) -> "_Restoration":
     """Loads the model and what goes with it, and says what is going to happen."""
-    from interlcm_jax import compile_cache
     from interlcm_jax.arguments import check_calls
-    from interlcm_jax.batches import every_device
     from interlcm_jax.default_model import describe_model, find_model
     from interlcm_jax.faces.parsenet import load_parsenet
     from interlcm_jax.pipeline import InterLCM
+    from interlcm_jax.runtime import compile_cache
+    from interlcm_jax.runtime.batching import replicated_sharding
 
     cache = None if arguments.no_compile_cache else compile_cache.enable()
     folder = find_model(arguments.model, arguments.task)
-    model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=every_device())
+    model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=replicated_sharding())
     if arguments.model is None:
         print(describe_model(folder, model.config), file=sys.stderr)
     calls = check_calls(arguments.num_network_calls, None, model.config)
@@ -170,7 +170,7 @@ class _Restoration:
     """How a job is carried out: opened and closed in threads, its faces restored in between."""
 
     model: "InterLCM"
-    treatment: "Treatment"
+    treatment: "RestoreOptions"
     detector: "Detector | None"
     parser: "Parser | None"
     options: dict[str, Any]
@@ -180,7 +180,7 @@ class _Restoration:
         """Carries out the jobs of a report."""
         import jax
 
-        from interlcm_jax.overlap import overlapped
+        from interlcm_jax.runtime.overlap import overlapped
 
         def done(job: Job, outcome: int | Exception) -> None:
             if isinstance(outcome, _OutputEndedError):
@@ -199,21 +199,21 @@ class _Restoration:
                 "the device has too little memory: lower --batch-size or --vae-slice, or take bfloat16"
             ) from error
 
-    def open(self, job: Job) -> "OpenPhoto":
+    def open(self, job: Job) -> "ExtractedFaces":
         """Reads an image and cuts its faces out."""
-        from interlcm_jax.photos import open_photo
+        from interlcm_jax.photos.image import extract_faces
 
-        return open_photo(job.source, self.model.config, self.treatment, self.detector)
+        return extract_faces(job.source, self.model.config, self.treatment, self.detector)
 
-    def close(self, job: Job, opened: "OpenPhoto", restored: list[np.ndarray | None]) -> int:
+    def close(self, job: Job, opened: "ExtractedFaces", restored: list[np.ndarray | None]) -> int:
         """Pastes the faces and writes a job's files; returns how many faces."""
-        from interlcm_jax.photos import close_photo
+        from interlcm_jax.photos.image import paste_back
 
         if broken := sum(face is None for face in restored):
             raise InterLCMError(f"{job.source}: the networks gave NaN or infinity for {broken} faces; try float32")
         if not restored:
             return 0
-        pixels, faces = close_photo(opened, restored, self.model.config, self.treatment, self.parser)
+        pixels, faces = paste_back(opened, restored, self.model.config, self.treatment, self.parser)
         try:
             self._write(job, opened, pixels, faces)
         except InterLCMError as error:
@@ -222,10 +222,10 @@ class _Restoration:
             raise
         return len(faces)
 
-    def _write(self, job: Job, opened: "OpenPhoto", pixels: np.ndarray, faces: list[np.ndarray]) -> None:
+    def _write(self, job: Job, opened: "ExtractedFaces", pixels: np.ndarray, faces: list[np.ndarray]) -> None:
         """Writes the files of a job, the result last, so that one that is there is complete."""
         from interlcm_jax.imaging.io import write_photo
-        from interlcm_jax.photos import side_by_side
+        from interlcm_jax.photos.image import side_by_side
 
         name = job.target.relative_to(self.arguments.out)
         if self.arguments.save_faces:

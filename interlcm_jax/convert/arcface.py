@@ -1,4 +1,4 @@
-"""The face recognisers in PyTorch: `resnet18_110.pth` of arcface-pytorch and `arcface_resnet18.pth` of GFPGAN."""
+"""The face recognizers in PyTorch: `resnet18_110.pth` of arcface-pytorch and `arcface_resnet18.pth` of GFPGAN."""
 
 from interlcm_jax.convert.rules import CONV2D, LINEAR, Rule, Table
 

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from interlcm_jax.errors import InterLCMError, WeightsError, describe
-from interlcm_jax.safetensors_file import LazyTensor, open_safetensors
+from interlcm_jax.files.safetensors import LazyTensor, open_safetensors
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"  # stems of the files in the two libraries' folders
 _PICKLED = (".bin", ".pth", ".pt")

@@ -8,8 +8,8 @@ from typing import Any
 
 from interlcm_jax.convert.rules import CONV2D, LINEAR, Rule, Table
 from interlcm_jax.errors import WeightsError, describe
+from interlcm_jax.files.safetensors import LazyTensor
 from interlcm_jax.models.clip_vision import CLIPVisionConfig
-from interlcm_jax.safetensors_file import LazyTensor
 
 TABLE = Table(
     rules=(

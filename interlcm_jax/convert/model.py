@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from interlcm_jax.atomic import check_absent, check_space, whole_folder
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae, visual_encoder
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, checked, needed, read_weights
 from interlcm_jax.convert.network import SCHEDULER, read_network_config, read_schedule
@@ -21,7 +20,9 @@ from interlcm_jax.convert.optional import origins as optional_origins
 from interlcm_jax.convert.rules import Rule, Table, to_jax, to_torch
 from interlcm_jax.convert.writers import write_folder, write_torch
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.hub import Select, resolve
+from interlcm_jax.files.atomic import check_absent, check_space, whole_folder
+from interlcm_jax.files.hub import Select, resolve
+from interlcm_jax.files.safetensors import LazyTensor, open_safetensors, write_safetensors
 from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, read_config, weights_file, write_config
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
 from interlcm_jax.models.controlnet import ControlNet
@@ -29,7 +30,6 @@ from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
 from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
 from interlcm_jax.models.visual_encoder import VisualEncoder
 from interlcm_jax.models.weights import abstract, skeleton
-from interlcm_jax.safetensors_file import LazyTensor, open_safetensors, write_safetensors
 
 _Weights = dict[str, LazyTensor]
 
@@ -83,7 +83,7 @@ def convert(
     num_network_calls: int = 3,
     task: str = "restoration",
     image_size: int = 512,
-    licence: str = "not stated",
+    license: str = "not stated",
     origins: Mapping[str, Mapping[str, str]] | None = None,
     allow_nan: bool = False,
     progress: Progress = lambda network, count, total: None,
@@ -94,10 +94,10 @@ def convert(
         sources: the PyTorch weights.
         out: the folder to make; it appears whole or not at all.
         num_network_calls: network calls the trained weights are for (3 or 1 in the release); no file tells it.
-        task: one of `model_folder.TASKS`; gives the default colour fix.
+        task: one of `model_folder.TASKS`; gives the default color fix.
         image_size: height and width of the faces the weights were trained on, pixels.
-        licence: licence of the trained weights, for the record.
-        origins: "origin" and "licence" by network, for the record, where the sources' names don't tell them.
+        license: license of the trained weights, for the record.
+        origins: "origin" and "license" by network, for the record, where the sources' names don't tell them.
         allow_nan: write weights with NaN or infinity in them all the same.
         progress: see `Progress`.
 
@@ -115,7 +115,7 @@ def convert(
         task=task,
         color_fix=TASKS[task],
         image_size=image_size,
-        weights={**_origins(sources, licence), **(origins or {})},
+        weights={**_origins(sources, license), **(origins or {})},
     )
     config.check()
     # All files are checked by name and shape before the first byte is written.
@@ -262,17 +262,17 @@ def _counted(tensors: _Weights, name: str, total: int, progress: Progress) -> _W
     return {key: count(tensor) for key, tensor in tensors.items()}
 
 
-def _origins(sources: Sources, licence: str) -> dict[str, dict[str, str]]:
+def _origins(sources: Sources, license: str) -> dict[str, dict[str, str]]:
     def name(source: str | Path) -> str:
         # A local path says nothing to others, and something about its owner: just its last part is kept.
         return Path(source).name if Path(source).exists() else str(source)
 
-    frozen = {"licence": "see its origin"}
+    frozen = {"license": "see its origin"}
     return {
         "unet": {"origin": f"{name(sources.lcm)}/unet", **frozen},
         "vae": {"origin": f"{name(sources.lcm)}/vae", **frozen},
         "clip_vision": {"origin": name(sources.clip), **frozen},
-        "spatial_encoder": {"origin": name(sources.spatial_encoder), "licence": licence},
-        "visual_encoder": {"origin": name(sources.visual_encoder), "licence": licence},
+        "spatial_encoder": {"origin": name(sources.spatial_encoder), "license": license},
+        "visual_encoder": {"origin": name(sources.visual_encoder), "license": license},
         **optional_origins(sources.retinaface, sources.parsenet),
     }

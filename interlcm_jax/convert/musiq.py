@@ -12,7 +12,7 @@ import numpy as np
 from interlcm_jax.convert.checkpoints import read_weights
 from interlcm_jax.convert.rules import CONV2D, LINEAR, Rule, Table, to_jax
 from interlcm_jax.errors import WeightsError
-from interlcm_jax.safetensors_file import LazyTensor, from_array
+from interlcm_jax.files.safetensors import LazyTensor, from_array
 
 _ENCODER, _LAYER = "transformer_encoder", r"transformer_encoder.transformer.encoderblock_\1"
 
@@ -33,7 +33,7 @@ TABLE = Table(
     ),
 )
 
-# The file is a training state; the rest of it is the optimiser's.
+# The file is a training state; the rest of it is the optimizer's.
 _WEIGHTS = "opt/target/"
 # flax.nn counts the layers of a block, of whatever kind.
 _PARTS = {

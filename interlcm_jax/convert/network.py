@@ -12,7 +12,7 @@ from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, needed, re
 from interlcm_jax.convert.rules import to_jax
 from interlcm_jax.diffusion.schedule import ScheduleConfig
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.hub import matching, resolve
+from interlcm_jax.files.hub import matching, resolve
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig

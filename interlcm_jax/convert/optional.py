@@ -7,7 +7,6 @@ from typing import Any
 
 from flax import nnx
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.convert import parsenet, retinaface
 from interlcm_jax.convert.checkpoints import checked, read_weights
 from interlcm_jax.convert.rules import Table, to_jax, to_torch
@@ -15,10 +14,11 @@ from interlcm_jax.convert.writers import write_torch
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.faces.parsenet import ParseNet, ParseNetConfig
 from interlcm_jax.faces.retinaface import RetinaFace, RetinaFaceConfig
+from interlcm_jax.files.atomic import whole_file
+from interlcm_jax.files.safetensors import LazyTensor, open_safetensors, write_safetensors
 from interlcm_jax.model_folder import read_config, weights_file, write_config
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.weights import abstract, misfits, skeleton
-from interlcm_jax.safetensors_file import LazyTensor, open_safetensors, write_safetensors
 
 _Weights = dict[str, LazyTensor]
 
@@ -83,7 +83,7 @@ def origins(retinaface: Path | None, parsenet: Path | None) -> dict[str, dict[st
     """What `ModelConfig.weights` says of the face networks whose files are given."""
     given = {"retinaface": retinaface, "parsenet": parsenet}
     # A local path says nothing to others, and something about its owner: just its last part is kept.
-    return {name: {"origin": p.name, "licence": "see its origin"} for name, p in given.items() if p is not None}
+    return {name: {"origin": p.name, "license": "see its origin"} for name, p in given.items() if p is not None}
 
 
 def from_pytorch_file(path: Path, network: type[nnx.Module], config: NetworkConfig, table: Table) -> _Weights:

@@ -4,7 +4,7 @@ from interlcm_jax.convert.rules import CONV2D, Rule, Table
 
 _NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _HEADS = {"class_heads": "ClassHead", "box_heads": "BboxHead", "landmark_heads": "LandmarkHead"}
-# Convolution and norm are numbered neighbours conv1 and bn1 in the backbone, and 0 and 1 of a `Sequential` elsewhere.
+# Convolution and norm are numbered neighbors conv1 and bn1 in the backbone, and 0 and 1 of a `Sequential` elsewhere.
 _NUMBERED, _SEQUENTIAL = r"(body\.(?:.*\.)?)conv(\d)", r"((?:fpn|ssh\d)\..*|.*\.downsample)"
 
 TABLE = Table(

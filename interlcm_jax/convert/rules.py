@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from interlcm_jax.errors import WeightsError, describe
+from interlcm_jax.files.safetensors import LazyTensor
 from interlcm_jax.models.weights import misfits
-from interlcm_jax.safetensors_file import LazyTensor
 
 # Layouts: how PyTorch's axes are permuted to give JAX's (None: as they are).
 CONV2D = (2, 3, 1, 0)  # OIHW -> HWIO

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from interlcm_jax.convert.checkpoints import DIFFUSERS, import_torch
-from interlcm_jax.safetensors_file import LazyTensor, write_safetensors
+from interlcm_jax.files.safetensors import LazyTensor, write_safetensors
 
 
 def write_torch(

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from interlcm_jax.data.photometric import without_colors
 from interlcm_jax.data.strokes import Stroke, StrokeConfig, draw_strokes, paint
-from interlcm_jax.data.tones import without_colours
 from interlcm_jax.errors import InterLCMError
 
 Image = UInt8[np.ndarray, "H W 3"]
-Kind = Literal["blind", "grey", "strokes"]
+Kind = Literal["blind", "gray", "strokes"]
 
 # Smallest and largest value of each range.
 _BOUNDS = {
@@ -26,7 +26,7 @@ _BOUNDS = {
     "noise_sigma": (0, 255),
     "jpeg_quality": (1, 100),
 }
-_PROBABILITIES = ("isotropic_probability", "color_jitter_probability", "grey_probability", "mild_probability")
+_PROBABILITIES = ("isotropic_probability", "color_jitter_probability", "gray_probability", "mild_probability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DegradationConfig:
     The defaults are those of the released restoration model.
 
     Attributes:
-        kind: "blind" (blur, downsampling, noise, JPEG: restoration), "grey" (colorization) or "strokes" (inpainting);
+        kind: "blind" (blur, downsampling, noise, JPEG: restoration), "gray" (colorization) or "strokes" (inpainting);
             the last two degrade in no other way.
         kernel_size: side of the blur kernel, pixels, odd.
         isotropic_probability: how many blurs are the same in every direction.
@@ -47,7 +47,7 @@ class DegradationConfig:
         jpeg_quality: integers from 1 to 100.
         color_jitter_probability: how many images have their channels shifted.
         color_jitter: by how much at most, up or down, in levels of 255.
-        grey_probability: how many "blind" images are grey too.
+        gray_probability: how many "blind" images are gray too.
         mild_probability: how many "blind" images get a random share of what was drawn, one for blur, downsampling and
             noise: uniform ranges of all three hardly ever leave a face nearly sharp.
         strokes: of the kind "strokes".
@@ -66,13 +66,13 @@ class DegradationConfig:
     jpeg_quality: tuple[int, int] = (60, 99)
     color_jitter_probability: float = 0.0
     color_jitter: float = 20.0
-    grey_probability: float = 0.0
+    gray_probability: float = 0.0
     mild_probability: float = 0.0
     strokes: StrokeConfig = dataclasses.field(default_factory=StrokeConfig)
 
     def __post_init__(self):
-        if self.kind not in ("blind", "grey", "strokes"):
-            raise InterLCMError(f"degradation.kind is {self.kind!r}, but must be blind, grey or strokes")
+        if self.kind not in ("blind", "gray", "strokes"):
+            raise InterLCMError(f"degradation.kind is {self.kind!r}, but must be blind, gray or strokes")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise InterLCMError(f"degradation.kernel_size is {self.kernel_size}, but must be odd and positive")
         if not 0 <= self.color_jitter <= 255:
@@ -90,9 +90,9 @@ class DegradationConfig:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """One of the settings below: "release", "release-256", "harsh", "grey" or "strokes"."""
+        """One of the settings below: "release", "release-256", "harsh", "gray" or "strokes"."""
         settings = {"release": cls.release, "release-256": cls.release_256, "harsh": cls.harsh}
-        return (settings | {"grey": cls.grey, "strokes": cls.brushed})[name]()
+        return (settings | {"gray": cls.gray, "strokes": cls.brushed})[name]()
 
     @classmethod
     def release(cls) -> Self:
@@ -110,9 +110,9 @@ class DegradationConfig:
         return cls(blur_sigma=(1.0, 15.0), downsampling=(4.0, 30.0), noise_sigma=(0.0, 20.0), jpeg_quality=(30, 80))
 
     @classmethod
-    def grey(cls) -> Self:
+    def gray(cls) -> Self:
         """For colorization."""
-        return cls(kind="grey")
+        return cls(kind="gray")
 
     @classmethod
     def brushed(cls) -> Self:
@@ -152,13 +152,13 @@ class Draws:
     Attributes:
         blind: blur, downsampling, noise and JPEG.
         color_shift: added to red, green and blue, in levels of 255.
-        grey: without colours.
+        gray: without colors.
         strokes: white ones, over the rest.
     """
 
     blind: Blind | None = None
     color_shift: tuple[float, float, float] | None = None
-    grey: bool = False
+    gray: bool = False
     strokes: tuple[Stroke, ...] = ()
 
 
@@ -166,16 +166,16 @@ def draw(config: DegradationConfig, rng: np.random.Generator) -> Draws:
     """Draws the numbers of one degradation."""
     if config.kind == "strokes":
         return Draws(strokes=draw_strokes(config.strokes, rng))
-    if config.kind == "grey":
-        return Draws(grey=True)
+    if config.kind == "gray":
+        return Draws(gray=True)
     blind = _draw_blind(config, rng)
     shift = None
     if rng.random() < config.color_jitter_probability:
         shift = tuple(rng.uniform(-config.color_jitter, config.color_jitter, 3).tolist())
-    grey = bool(rng.random() < config.grey_probability)
+    gray = bool(rng.random() < config.gray_probability)
     if rng.random() < config.mild_probability:
         blind = _share_of(blind, rng.random())
-    return Draws(blind, shift, grey)
+    return Draws(blind, shift, gray)
 
 
 def _draw_blind(config: DegradationConfig, rng: np.random.Generator) -> Blind:
@@ -218,8 +218,8 @@ def degrade(hq: Image, draws: Draws) -> Image:
         lq = _degrade_blind(lq, draws.blind)
     if draws.color_shift is not None:
         lq = (lq + np.array(draws.color_shift, np.float32) / 255).clip(0, 1)
-    if draws.grey:
-        lq = without_colours(lq)
+    if draws.gray:
+        lq = without_colors(lq)
     lq = _to_bytes(lq)
     return paint(lq, draws.strokes) if draws.strokes else lq
 

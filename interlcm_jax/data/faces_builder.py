@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from interlcm_jax.atomic import whole_folder
 from interlcm_jax.data.images import check_size, fit
 from interlcm_jax.data.sources import SPLIT
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.atomic import whole_folder
 from interlcm_jax.imaging.io import FORMATS, read_image
 
 # About 100 MB of JPEGs of 512 pixels.

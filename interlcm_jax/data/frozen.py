@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from interlcm_jax.atomic import whole_folder
 from interlcm_jax.data.degradation import DegradationConfig, Draws, degrade, draw
 from interlcm_jax.data.grid import GridConfig
 from interlcm_jax.data.images import check_header, read_face
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import HQ, LQ
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.atomic import whole_folder
 from interlcm_jax.imaging.io import write_image
 
 # Beside the images: how they were made.

@@ -19,9 +19,9 @@ from jaxtyping import Int64
 
 from interlcm_jax.data.augment import WarpConfig, draw_crop, draw_warp, warp
 from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
+from interlcm_jax.data.photometric import PhotometricConfig, change_tones, draw_tones
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import HQ, LQ, Source
-from interlcm_jax.data.tones import ToneConfig, change_tones, draw_tones
 from interlcm_jax.errors import InterLCMError
 
 # Batches before the data ends, which it never should.
@@ -39,9 +39,9 @@ class DataConfig:
         degradation: how low-quality faces are made.
         flip: how many images are mirrored.
         warp: how far images are turned, scaled and moved.
-        exchange_colors: how many images have their red, green and blue exchanged at random, for an autoencoder that is
-            to keep every colour: faces alone have few.
-        tones: how images are put into other light, before they are degraded.
+        channel_permutation: how many images have their red, green and blue exchanged at random, for an autoencoder
+            that is to keep every color: faces alone have few.
+        photometric: how images are put into other light, before they are degraded.
         crop: pixels of a square cut out of each image at random; None: all of it.
         workers: processes that make batches; 0: a thread of this one does.
         prefetch: batches that each worker makes ahead; 0, without workers: none, on demand.
@@ -56,14 +56,14 @@ class DataConfig:
     degradation: DegradationConfig = dataclasses.field(default_factory=DegradationConfig)
     flip: float = 0.5
     warp: WarpConfig = dataclasses.field(default_factory=WarpConfig)
-    exchange_colors: float = 0.0
-    tones: ToneConfig = dataclasses.field(default_factory=ToneConfig)
+    channel_permutation: float = 0.0
+    photometric: PhotometricConfig = dataclasses.field(default_factory=PhotometricConfig)
     crop: int | None = None
     workers: int = 0
     prefetch: int = 2
 
     def __post_init__(self):
-        for name in ("flip", "exchange_colors"):
+        for name in ("flip", "channel_permutation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InterLCMError(f"data.{name} is {getattr(self, name)}, but must be from 0 to 1")
         if self.crop is not None and not 1 <= self.crop <= self.image_size:
@@ -144,10 +144,10 @@ class _Example:
             matrix = draw_warp(self.config.warp, self.config.image_size, rng_for(self.seed, "warp", record, epoch))
             images = {name: warp(image, matrix) for name, image in images.items()}
         colors = rng_for(self.seed, "colors", record, epoch)
-        if colors.random() < self.config.exchange_colors:
+        if colors.random() < self.config.channel_permutation:
             order = colors.permutation(3)
             images = {name: np.ascontiguousarray(image[..., order]) for name, image in images.items()}
-        tones = draw_tones(self.config.tones, rng_for(self.seed, "tones", record, epoch))
+        tones = draw_tones(self.config.photometric, rng_for(self.seed, "tones", record, epoch))
         if tones is not None:
             images = {name: change_tones(image, tones) for name, image in images.items()}
         if LQ not in images:

@@ -8,8 +8,8 @@ import numpy as np
 
 WIDTH, HEIGHT, MARGIN = 320, 150, 22
 BINS = 24
-# Okabe and Ito's colours, which people who see few colours can tell apart; dashes for those who see none.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Okabe and Ito's colors, which people who see few colors can tell apart; dashes for those who see none.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("none", "6 3", "2 2", "8 3 2 3", "1 3", "10 2")
 
 
@@ -29,7 +29,7 @@ def histogram(title: str, values: Mapping[str, Sequence[float]]) -> str:
     counts = {name: np.histogram(own, BINS, (low, high))[0] / max(1, len(own)) for name, own in finite.items()}
     tallest = max(float(count.max()) for count in counts.values())
     lines = [
-        _line(count / tallest, COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)])
+        _line(count / tallest, COLORS[i % len(COLORS)], DASHES[i % len(DASHES)])
         for i, count in enumerate(counts.values())
     ]
     label = html.escape(f"{title}: from {low:.4g} to {high:.4g}", quote=True)
@@ -46,16 +46,16 @@ def legend(names: Sequence[str]) -> str:
     """The lines' names, in the order of the rows."""
     items = [
         f'<li><svg viewBox="0 0 30 8" width="30" height="8" aria-hidden="true"><line x1="0" y1="4" x2="30" y2="4" '
-        f'stroke="{COLOURS[i % len(COLOURS)]}" stroke-width="2" stroke-dasharray="{DASHES[i % len(DASHES)]}"/></svg> '
+        f'stroke="{COLORS[i % len(COLORS)]}" stroke-width="2" stroke-dasharray="{DASHES[i % len(DASHES)]}"/></svg> '
         f"{html.escape(name)}</li>"
         for i, name in enumerate(names)
     ]
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def _line(heights: np.ndarray, colour: str, dash: str) -> str:
+def _line(heights: np.ndarray, color: str, dash: str) -> str:
     """Steps over the bins, each 0 to 1 high."""
     base, width = HEIGHT - MARGIN, WIDTH / len(heights)
     steps = [f"V{base - height * (base - 4):.1f}H{(i + 1) * width:.1f}" for i, height in enumerate(heights)]
-    style = f'fill="{colour}" fill-opacity="0.12" stroke="{colour}" stroke-width="1.6" stroke-dasharray="{dash}"'
+    style = f'fill="{color}" fill-opacity="0.12" stroke="{color}" stroke-width="1.6" stroke-dasharray="{dash}"'
     return f'<path d="M0 {base}{"".join(steps)}V{base}" {style}/>'

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from interlcm_jax.evaluation.measures import Measure
+from interlcm_jax.evaluation.per_image import Measure
 
 
 @dataclasses.dataclass(frozen=True)

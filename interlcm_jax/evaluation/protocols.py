@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.evaluation.catalog import METRICS
 from interlcm_jax.evaluation.metric import Metric
-from interlcm_jax.evaluation.metrics import METRICS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from interlcm_jax import __version__
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.bootstrap import difference
-from interlcm_jax.evaluation.evaluation import Row, Scores, counted, to_number
+from interlcm_jax.evaluation.compare import Row, Scores, counted, to_number
 from interlcm_jax.evaluation.metric import Metric, Score
 from interlcm_jax.evaluation.protocols import Protocol
 from interlcm_jax.evaluation.published import Published
+from interlcm_jax.files.atomic import whole_file
 
 JSON, CSV, PAGE = "scores.json", "scores.csv", "report.html"
 ARROWS = {"higher": "↑", "lower": "↓"}

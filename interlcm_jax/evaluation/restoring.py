@@ -12,18 +12,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.pairs import Files
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.imaging.io import write_photo
 from interlcm_jax.model_folder import CONFIG
-from interlcm_jax.overlap import overlapped
-from interlcm_jax.photos import OpenPhoto, Treatment, close_photo, open_photo
+from interlcm_jax.photos.image import ExtractedFaces, RestoreOptions, extract_faces, paste_back
 from interlcm_jax.pipeline import InterLCM
+from interlcm_jax.runtime.overlap import overlapped
 
 RESTORED, ABOUT = "restored", "restoration.json"
-# Aligned faces; near-grey ones keep their colours, as `interlcm restore` and the releases of the field do.
-TREATMENT = Treatment(aligned=True)
+# Aligned faces; near-gray ones keep their colors, as `interlcm restore` and the releases of the field do.
+TREATMENT = RestoreOptions(aligned=True)
 # The folder takes no more files: no other image could be written either.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -106,13 +106,13 @@ def restore(
     failures: dict[str, str] = {}
     jobs = [_Job(name, files[name], target) for name, target in targets(files, out).items()]
 
-    def opening(job: _Job) -> OpenPhoto:
-        return open_photo(job.source, model.config, TREATMENT, None)
+    def opening(job: _Job) -> ExtractedFaces:
+        return extract_faces(job.source, model.config, TREATMENT, None)
 
-    def closing(job: _Job, opened: OpenPhoto, restored: list[np.ndarray | None]) -> None:
+    def closing(job: _Job, opened: ExtractedFaces, restored: list[np.ndarray | None]) -> None:
         if any(face is None for face in restored):
             raise InterLCMError(f"{job.source}: the networks gave NaN or infinity; try float32")
-        pixels, _ = close_photo(opened, restored, model.config, TREATMENT)
+        pixels, _ = paste_back(opened, restored, model.config, TREATMENT)
         write_photo(job.target, pixels)
 
     def done(job: _Job, outcome: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.evaluation.evaluation import Scores
+from interlcm_jax.evaluation.compare import Scores
 from interlcm_jax.evaluation.metric import Metric
 from interlcm_jax.faces.align import TEMPLATE, TEMPLATE_SIZE
 from interlcm_jax.imaging.io import read_image
@@ -17,7 +17,7 @@ from interlcm_jax.imaging.io import read_image
 TILE = 256  # pixels, the width of a column
 GAP = 4
 QUALITY = 82
-GREY = (200, 200, 200)
+GRAY = (200, 200, 200)
 _ASPECT = 2.5  # of the zooms
 # Widths of the zooms, pixels of an aligned face of `TEMPLATE_SIZE`.
 _EYES_WIDTH, _MOUTH_WIDTH = 240, 200
@@ -29,8 +29,8 @@ def zooms(size: int) -> tuple[Box, Box]:
     """Where eyes and mouth are in a square aligned face: left, top, right and bottom, pixels."""
     left_eye, right_eye, _, left_mouth, right_mouth = TEMPLATE
 
-    def box(centre: np.ndarray, width: float) -> Box:
-        x, y, half = *centre, width / 2
+    def box(center: np.ndarray, width: float) -> Box:
+        x, y, half = *center, width / 2
         edges = (x - half, y - half / _ASPECT, x + half, y + half / _ASPECT)
         return tuple(float(edge) * size / TEMPLATE_SIZE for edge in edges)
 
@@ -61,7 +61,7 @@ def choose(scores: Scores, metrics: Sequence[Metric], most: int) -> list[str]:
 def sheet(files: Sequence[Path | None]) -> Image.Image:
     """The images of one face side by side, and under each its eyes and its mouth, if it is square.
 
-    What isn't there, or can't be read, is a grey tile.
+    What isn't there, or can't be read, is a gray tile.
     """
     zoom = round(TILE / _ASPECT)
     rows = (0, TILE + GAP, TILE + zoom + 2 * GAP)
@@ -73,7 +73,7 @@ def sheet(files: Sequence[Path | None]) -> Image.Image:
                 raise InterLCMError("no such image")
             image = Image.fromarray(read_image(file))
         except InterLCMError:
-            picture.paste(GREY, (left, 0, left + TILE, picture.height))
+            picture.paste(GRAY, (left, 0, left + TILE, picture.height))
             continue
         whole = image.copy()
         whole.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)

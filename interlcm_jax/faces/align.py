@@ -45,7 +45,7 @@ def center_face(faces: Sequence[Face], photo: UInt8[np.ndarray, "H W 3"]) -> Fac
 
 
 def template(size: int) -> Float[np.ndarray, "5 2"]:
-    """Where the landmarks of an aligned face are, in pixels counted from the centre of the first."""
+    """Where the landmarks of an aligned face are, in pixels counted from the center of the first."""
     return (TEMPLATE + 0.5) * (size / TEMPLATE_SIZE) - 0.5
 
 

@@ -8,7 +8,7 @@ from interlcm_jax.faces.retinaface import LANDMARKS, STRIDES, RetinaFaceConfig
 
 
 def make_anchors(config: RetinaFaceConfig, height: int, width: int) -> Float[np.ndarray, "A 4"]:
-    """Centre x and y, width and height of every anchor of a photo of this size, in pixels.
+    """Center x and y, width and height of every anchor of a photo of this size, in pixels.
 
     Level by level, finest first, row by row, smallest first at each position. The photo's size may be any: a level's
     last position then reaches beyond the border.

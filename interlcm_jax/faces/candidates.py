@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidates:
-    """Rectangles, each turned about its centre.
+    """Rectangles, each turned about its center.
 
     Attributes:
         centers: x and y, in pixels from the photo's left and top edge.

@@ -69,7 +69,7 @@ class MTCNN:
         upright = dataclasses.replace(found[best], angles=_turns(landmarks[best]))
         found, landmarks = _refined(self._output, copies, upright, 0)
         order = np.argsort(-found.scores, kind="stable")
-        # Landmarks count from the centre of the first pixel.
+        # Landmarks count from the center of the first pixel.
         faces = zip(found.boxes[order], landmarks[order] - 0.5, found.scores[order], strict=True)
         return [Face(box, points, float(score)) for box, points, score in faces]
 
@@ -138,7 +138,7 @@ def _crops(
     usable = [i for i, copy in enumerate(copies) if max(copy.shape) < LONGEST]
     chosen = np.floor(np.log2(found.sides / size)).astype(int).clip(usable[0], usable[-1])
     scales = np.array([copy.shape[1::-1] for copy in copies])[chosen] / copies[0].shape[1::-1]
-    # Pixel coordinates count from the centre of the first pixel.
+    # Pixel coordinates count from the center of the first pixel.
     pixels = (points * scales[:, None, None] - 0.5).astype(np.float32)
     crops = np.empty((len(found), size, size, 3), np.uint8)
     for crop, i, where in zip(crops, chosen, pixels, strict=True):

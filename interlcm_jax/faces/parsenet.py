@@ -71,7 +71,7 @@ class ParseNetConfig(NetworkConfig):
 class ConvLayer(nnx.Module):
     """3x3 convolution with reflected borders, after doubling or while halving the resolution where `scale` says so.
 
-    With `norm` batch normalisation by running statistics stands in for the convolution's bias.
+    With `norm` batch normalization by running statistics stands in for the convolution's bias.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ConvLayer(nnx.Module):
 
 
 class ResidualBlock(nnx.Module):
-    """Two normalised convolutions beside a shortcut, which is a convolution where the shape changes."""
+    """Two normalized convolutions beside a shortcut, which is a convolution where the shape changes."""
 
     def __init__(self, in_channels: int, out_channels: int, scale: Scale = None, **init: Unpack[Init]):
         changes = scale is not None or in_channels != out_channels
@@ -112,7 +112,7 @@ class ParseNet(nnx.Module):
     Args:
         config: the sizes.
         rngs: source of the random initial weights.
-        dtype: dtype of the computation; normalisation is in float32 all the same.
+        dtype: dtype of the computation; normalization is in float32 all the same.
         param_dtype: dtype the weights are kept in; running statistics are in float32 all the same.
     """
 

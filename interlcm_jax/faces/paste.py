@@ -44,7 +44,7 @@ def paste_faces(
         photo: RGB, enlarged by `upscale` (see `upscale_photo`).
         faces: RGB.
         matrices: for each face, from pixels (x, y) of the photo before it was enlarged to those of the face, pixel
-            centres at whole numbers, as for `cv2.warpAffine`; rotation, scale and shift.
+            centers at whole numbers, as for `cv2.warpAffine`; rotation, scale and shift.
         upscale: how many times larger than what the faces were cut from the photo is.
         masks: how much of each pixel of a face to paste, 0 to 1, of face parsing: what it leaves out stays as it is.
     """
@@ -58,7 +58,7 @@ def paste_faces(
 def _to_photo(matrix: Matrix, upscale: float) -> Matrix:
     """From pixels of the face to pixels of the enlarged photo.
 
-    Pixel x of a photo covers [x - 1/2, x + 1/2]: its centre comes to lie on upscale · (x + 1/2) - 1/2. The release adds
+    Pixel x of a photo covers [x - 1/2, x + 1/2]: its center comes to lie on upscale · (x + 1/2) - 1/2. The release adds
     upscale / 2 instead, half a pixel too far right and down.
     """
     inverse = cv2.invertAffineTransform(np.asarray(matrix, np.float64)) * upscale
@@ -67,12 +67,12 @@ def _to_photo(matrix: Matrix, upscale: float) -> Matrix:
 
 
 def _without_filling(face: np.ndarray, to_photo: Matrix, shape: tuple[int, ...], upscale: float) -> np.ndarray:
-    """The face with its pixels beyond the photo, where alignment had nothing but a filling colour, replaced by the
-    nearest that saw none of it: resampling would draw that colour into the photo's edge."""
+    """The face with its pixels beyond the photo, where alignment had nothing but a filling color, replaced by the
+    nearest that saw none of it: resampling would draw that color into the photo's edge."""
     y, x = np.mgrid[: face.shape[0], : face.shape[1]].astype(np.float32)
     matrix = to_photo.astype(np.float32)
     places = [row[0] * x + row[1] * y + row[2] for row in matrix]
-    # The outermost pixels' centres, and inwards of them a pixel of the face, at any angle.
+    # The outermost pixels' centers, and inwards of them a pixel of the face, at any angle.
     first = (upscale - 1) / 2 + 2**0.5 * _scale(to_photo)
     inside = [p.clip(first, max(first, side - 1 - first)) for p, side in zip(places, (shape[1], shape[0]), strict=True)]
     filled = (places[0] != inside[0]) | (places[1] != inside[1])

@@ -1,6 +1,6 @@
 """RetinaFace with a ResNet-50 backbone.
 
-Deng et al., "RetinaFace: Single-shot Multi-level Face Localisation in the Wild" (CVPR 2020, arXiv 1905.00641), as
+Deng et al., "RetinaFace: Single-shot Multi-level Face Localization in the Wild" (CVPR 2020, arXiv 1905.00641), as
 biubug6/Pytorch_Retinaface trained it and facexlib publishes it (`detection_Resnet50_Final.pth`). Submodules that the
 release names are named as there.
 """
@@ -73,7 +73,7 @@ class Predictions(NamedTuple):
 
 
 class ConvNorm(nnx.Module):
-    """Convolution, batch normalisation by running statistics, and a rectifier, unless `slope` is None."""
+    """Convolution, batch normalization by running statistics, and a rectifier, unless `slope` is None."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class RetinaFace(nnx.Module):
     Args:
         config: the sizes.
         rngs: source of the random initial weights.
-        dtype: dtype of the computation; normalisation and scores are in float32 all the same.
+        dtype: dtype of the computation; normalization and scores are in float32 all the same.
         param_dtype: dtype the weights are kept in; running statistics are in float32 all the same.
     """
 
@@ -233,7 +233,7 @@ class RetinaFace(nnx.Module):
 
 
 def prepare(pixels: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
-    """RGB pixels, 0 to 255, as the network was trained on: BGR less the mean colour."""
+    """RGB pixels, 0 to 255, as the network was trained on: BGR less the mean color."""
     return pixels[..., ::-1] - jnp.array([104.0, 117.0, 123.0], pixels.dtype).reshape(1, 1, 1, 3)
 
 

@@ -11,7 +11,7 @@ CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 def clip_preprocess(image: Float[Array, "B H W 3"], size: int = 224) -> Float[Array, "B size size 3"]:
-    """Resizes the short side to `size`, crops the centre and normalises, as the release does.
+    """Resizes the short side to `size`, crops the center and normalizes, as the release does.
 
     The resize has no antialiasing: the release's torchvision 0.14 applies none to tensors.
 

@@ -1,4 +1,4 @@
-"""Colour correction of a restored face by the image it was restored from."""
+"""Color correction of a restored face by the image it was restored from."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ Images = Float[Array, "B H W C"]
 
 
 def color_fix(restored: Images, lq: Images, method: str) -> Images:
-    """Takes the colours of `lq` over to `restored`.
+    """Takes the colors of `lq` over to `restored`.
 
     Args:
         restored: the network's result, float32 in about [-1, 1]; the result isn't clipped either.
@@ -56,12 +56,12 @@ METHODS: dict[str, Callable[[Images, Images], Images]] = {"wavelet": wavelet, "a
 def towards_input(restored: Images, lq: Images, fidelity: Array) -> Images:
     """Moves `restored` towards the input's own shapes and tones, and keeps its details.
 
-    Of all that is wider than a few pixels, the share `fidelity` is the input's. At 1 that is the colour fix
+    Of all that is wider than a few pixels, the share `fidelity` is the input's. At 1 that is the color fix
     `wavelet` with three levels instead of five: the face's features stand where they stood, and only what a blur of
     three levels takes away is the network's.
 
     Args:
-        restored: after the colour fix, float32.
+        restored: after the color fix, float32.
         lq: the low-quality input, of the same size and range.
         fidelity: 0 to 1.
     """

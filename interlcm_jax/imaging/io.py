@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.imaging.metadata import Metadata, read_metadata, save_options, to_srgb
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -22,9 +22,9 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Cameras reach 200 million; a file of a few bytes may claim any number.
 MAX_PIXELS = 250_000_000
 
-GREY_MODES = ("1", "L", "LA", "La")
+GRAY_MODES = ("1", "L", "LA", "La")
 ENCODING: dict[str, dict[str, Any]] = {
-    # 4:4:4: colour at half the resolution would soften what was just restored.
+    # 4:4:4: color at half the resolution would soften what was just restored.
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
     # Level 6, the default, takes three times as long (10 s for 24 million pixels) for 2 % less.
@@ -32,7 +32,7 @@ ENCODING: dict[str, dict[str, Any]] = {
     # Not compressed: Pillow can't store EXIF in a compressed TIFF.
     ".tif": {},
     ".tiff": {},
-    # exact: keeps the colours of transparent pixels. Method 4, the default, takes six times as long for no less.
+    # exact: keeps the colors of transparent pixels. Method 4, the default, takes six times as long for no less.
     ".webp": {"quality": 95, "exact": True, "method": 2},
     ".bmp": {},
 }
@@ -45,14 +45,14 @@ class Photo:
 
     Attributes:
         pixels: upright RGB, in the file's own RGB profile (`metadata.icc`) or in sRGB.
-        alpha: opacity, 0 to 255, or None where the file has none; the colours aren't multiplied by it.
-        grey: the file holds one channel; the three of `pixels` are equal, but for rounding where it had a profile.
+        alpha: opacity, 0 to 255, or None where the file has none; the colors aren't multiplied by it.
+        gray: the file holds one channel; the three of `pixels` are equal, but for rounding where it had a profile.
         metadata: what a restored copy carries on.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
     alpha: UInt8[np.ndarray, "H W"] | None = None
-    grey: bool = False
+    gray: bool = False
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
 
 
@@ -94,14 +94,14 @@ def _decode(stream: io.BufferedIOBase) -> Photo:
         # Broken EXIF, which may fail in any way, is as good as none.
         with contextlib.suppress(Exception):
             ImageOps.exif_transpose(image, in_place=True)
-        grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
+        gray = image.mode in GRAY_MODES or image.mode.startswith("I;16")
         opaque, alpha = _split_alpha(_eight_bits(image))
         rgb, icc = to_srgb(opaque, image.info.get("icc_profile"))
-        return Photo(np.asarray(rgb), alpha, grey, read_metadata(image, icc))
+        return Photo(np.asarray(rgb), alpha, gray, read_metadata(image, icc))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion of grey pixels wider than 8 bits would cut them off at 255; of colours it keeps the high
+    # Pillow's own conversion of gray pixels wider than 8 bits would cut them off at 255; of colors it keeps the high
     # byte when it loads them.
     if image.mode.startswith("I;16"):
         return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
@@ -116,7 +116,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, UInt8[np.ndarray, "H 
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         alpha = np.asarray(rgba.getchannel("A"))
-        image = rgba.convert("L") if image.mode in GREY_MODES else rgba.convert("RGB")
+        image = rgba.convert("L") if image.mode in GRAY_MODES else rgba.convert("RGB")
     return (image.convert("L") if image.mode == "1" else image), alpha
 
 
@@ -145,7 +145,7 @@ def _pillow_without_limit() -> Iterator[None]:
 def write_photo(path: Path, pixels: UInt8[np.ndarray, "H W 3"], like: Photo | None = None) -> None:
     """Writes an image in the format of the name's suffix; the file appears whole or not at all, its folder too.
 
-    JPEG and WebP are written at quality 95, JPEG with colours at full resolution.
+    JPEG and WebP are written at quality 95, JPEG with colors at full resolution.
 
     Args:
         path: one of `SUFFIXES`, in either case.

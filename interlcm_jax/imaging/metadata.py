@@ -99,16 +99,16 @@ def _dpi(value: object) -> tuple[float, float] | None:
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
-    """RGB of an image of any colours, and the profile that these numbers are in (None: sRGB).
+    """RGB of an image of any colors, and the profile that these numbers are in (None: sRGB).
 
-    RGB stays as it is, with its profile. CMYK and grey are converted to sRGB by their own profile if they have one.
+    RGB stays as it is, with its profile. CMYK and gray are converted to sRGB by their own profile if they have one.
 
     Args:
         image: 8 bits a channel, without transparency.
         icc: the profile in its file.
 
     Raises:
-        ValueError: there is no conversion from the image's colours.
+        ValueError: there is no conversion from the image's colors.
     """
     space = {"CMYK": "CMYK", "L": "GRAY"}.get(image.mode, "RGB")
     profile = _profile(icc)

@@ -4,17 +4,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt8
 
-# `cv2.imread(file, 0)` of a PNG leaves grey to libpng: 0.299 and 0.587 in 15 bits, what is left for blue, and all of it
+# `cv2.imread(file, 0)` of a PNG leaves gray to libpng: 0.299 and 0.587 in 15 bits, what is left for blue, and all of it
 # cut off. `cv2.cvtColor` rounds instead, and is half a level brighter.
-GREY_WEIGHTS, GREY_BITS = (9797, 19234, 3737), 15
+GRAY_WEIGHTS, GRAY_BITS = (9797, 19234, 3737), 15
 LINEAR_ONE = 2048  # one, in the fixed point of linear resizing
 
 
-def read_grey(pixels: UInt8[Array, "B H W 3"]) -> UInt8[Array, "B H W 1"]:
+def read_gray(pixels: UInt8[Array, "B H W 3"]) -> UInt8[Array, "B H W 1"]:
     """RGB images as `cv2.imread(file, cv2.IMREAD_GRAYSCALE)` reads them from PNG files."""
     levels = pixels.astype(jnp.int32)
-    grey = sum(weight * levels[..., i : i + 1] for i, weight in enumerate(GREY_WEIGHTS))
-    return (grey >> GREY_BITS).astype(jnp.uint8)
+    gray = sum(weight * levels[..., i : i + 1] for i, weight in enumerate(GRAY_WEIGHTS))
+    return (gray >> GRAY_BITS).astype(jnp.uint8)
 
 
 def linear_resize(pixels: UInt8[Array, "B H W C"], size: tuple[int, int]) -> UInt8[Array, "B h w C"]:

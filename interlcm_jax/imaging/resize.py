@@ -10,7 +10,7 @@ CUBIC_A = -0.75
 
 
 def bicubic_resize(x: Float[Array, "B H W C"], size: tuple[int, int]) -> Float[Array, "B h w C"]:
-    """Bicubic resize with half-pixel centres, replicated borders and no antialiasing.
+    """Bicubic resize with half-pixel centers, replicated borders and no antialiasing.
 
     Equals `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`; like it, it overshoots the input's
     range at sharp edges. Computed in float32.
@@ -24,7 +24,7 @@ def bicubic_resize(x: Float[Array, "B H W C"], size: tuple[int, int]) -> Float[A
 
 
 def bilinear_resize(x: Float[Array, "B H W C"], size: tuple[int, int]) -> Float[Array, "B h w C"]:
-    """Bilinear resize with half-pixel centres, replicated borders and no antialiasing.
+    """Bilinear resize with half-pixel centers, replicated borders and no antialiasing.
 
     Equals `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`. Computed in float32.
 
@@ -79,7 +79,7 @@ def _resize(x: Array, rows: np.ndarray, columns: np.ndarray) -> Array:
 
 
 def _positions(length: int, size: int) -> np.ndarray:
-    """Where the centres of the output's elements lie in the input, in elements counted from the centre of its first."""
+    """Where the centers of the output's elements lie in the input, in elements counted from the center of its first."""
     step = np.float32(length) / np.float32(size)
     return _fused(step, np.arange(size) + 0.5, -0.5)
 

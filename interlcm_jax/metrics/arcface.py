@@ -23,7 +23,7 @@ from interlcm_jax.models.weights import ShardingRule
 
 @dataclasses.dataclass(frozen=True)
 class ArcFaceConfig(NetworkConfig):
-    """Sizes of the recogniser; the defaults are those of both published ones.
+    """Sizes of the recognizer; the defaults are those of both published ones.
 
     Attributes:
         image_size: height and width of the faces, pixels.
@@ -74,7 +74,7 @@ class SqueezeExcitation(nnx.Module):
 
 
 class IRBlock(nnx.Module):
-    """A residual block that normalises its input and strides in its second convolution; one slope serves twice."""
+    """A residual block that normalizes its input and strides in its second convolution; one slope serves twice."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, config: ArcFaceConfig, **init: Unpack[Init]):
         self.bn0 = BatchNorm(in_channels, **init)
@@ -106,7 +106,7 @@ class ArcFace(nnx.Module):
     Args:
         config: the sizes.
         rngs: source of the random initial weights.
-        dtype: dtype of the computation; normalisation is in float32 all the same.
+        dtype: dtype of the computation; normalization is in float32 all the same.
         param_dtype: dtype the weights are kept in; running statistics are in float32 all the same.
     """
 
@@ -133,9 +133,9 @@ class ArcFace(nnx.Module):
         self.fc5 = Linear(8 * width * (config.image_size // 16) ** 2, config.embedding_size, **init)
         self.bn5 = BatchNorm(config.embedding_size, **init)
 
-    def __call__(self, grey: Float[Array, "B S S 1"]) -> Float[Array, "B D"]:
-        """Embeddings of grey faces, in the range of the weights at hand."""
-        x = nnx.max_pool(self.prelu(self.bn1(self.conv1(grey), train=False)), (2, 2), strides=(2, 2))
+    def __call__(self, gray: Float[Array, "B S S 1"]) -> Float[Array, "B D"]:
+        """Embeddings of gray faces, in the range of the weights at hand."""
+        x = nnx.max_pool(self.prelu(self.bn1(self.conv1(gray), train=False)), (2, 2), strides=(2, 2))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
                 x = block(x)
@@ -151,7 +151,7 @@ def load(
     config: ArcFaceConfig | None = None,
     sharding: ShardingRule | None = None,
 ) -> ArcFace:
-    """Loads the published recogniser of Deg or IDA, or what `weights.save` made of it.
+    """Loads the published recognizer of Deg or IDA, or what `weights.save` made of it.
 
     Args:
         path: the file.

@@ -178,7 +178,7 @@ class FAN(nnx.Module):
     Args:
         config: the sizes.
         rngs: source of the random initial weights.
-        dtype: dtype of the computation; normalisation is in float32 all the same.
+        dtype: dtype of the computation; normalization is in float32 all the same.
         param_dtype: dtype the weights are kept in; running statistics are in float32 all the same.
     """
 

@@ -15,9 +15,9 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Float
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.convert.checkpoints import read_plain
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.metrics.weights import FFHQ
 
 

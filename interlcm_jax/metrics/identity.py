@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.imaging.opencv import linear_resize, read_grey
+from interlcm_jax.imaging.opencv import linear_resize, read_gray
 from interlcm_jax.imaging.resize import bilinear_resize
 from interlcm_jax.metrics.arcface import ArcFace
 from interlcm_jax.metrics.pixels import Images, both, pairs
@@ -27,7 +27,7 @@ IDA_WEIGHTS = (0.1140, 0.5870, 0.2989)
 def deg(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     """Deg of each pair: the angle between restored face and original, degrees from 0 to 180; lower is better.
 
-    As VQFR's script: whole aligned faces, grey as OpenCV reads them from PNG files, resized by OpenCV to 128 pixels,
+    As VQFR's script: whole aligned faces, gray as OpenCV reads them from PNG files, resized by OpenCV to 128 pixels,
     in [-1, 1]. The script's mean leaves out near-equal pairs: see `mean_deg`.
 
     Args:
@@ -54,7 +54,7 @@ def similarity(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "
 def ida(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     """IDA (also IDD) of each pair: the angle between restored face and original, radians from 0 to pi; lower is better.
 
-    As RestoreFormer++'s and DAEFR's scripts: in [0, 1], grey by weights meant for RGB on BGR, resized by PyTorch to 128
+    As RestoreFormer++'s and DAEFR's scripts: in [0, 1], gray by weights meant for RGB on BGR, resized by PyTorch to 128
     pixels. Arguments as `deg`'s, with the weights of `arcface_resnet18.pth`.
     """
     return _angle(*_embeddings(network, restored, hq, _ida_input))
@@ -83,13 +83,13 @@ def _embeddings(
 
 
 def _deg_input(pixels: UInt8[Array, "B H W 3"], size: int) -> Float[Array, "B S S 1"]:
-    return (linear_resize(read_grey(pixels), (size, size)).astype(jnp.float32) - 127.5) / 127.5
+    return (linear_resize(read_gray(pixels), (size, size)).astype(jnp.float32) - 127.5) / 127.5
 
 
 def _ida_input(pixels: UInt8[Array, "B H W 3"], size: int) -> Float[Array, "B S S 1"]:
     x = pixels.astype(jnp.float32) / 255
-    grey = sum(weight * x[..., i : i + 1] for i, weight in enumerate(IDA_WEIGHTS))
-    return bilinear_resize(grey, (size, size))
+    gray = sum(weight * x[..., i : i + 1] for i, weight in enumerate(IDA_WEIGHTS))
+    return bilinear_resize(gray, (size, size))
 
 
 def _angle(a: Float[Array, "B D"], b: Float[Array, "B D"]) -> Float[Array, "B"]:

@@ -88,7 +88,7 @@ def ssim(restored: Images, hq: Images, channel: Channel = "rgb", *, clip: bool =
     return 1 - _mean(luminance_gap + structure_gap - luminance_gap * structure_gap)
 
 
-def match_colours(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
+def match_colors(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
     """Each channel of each restored image shifted and scaled to its original's mean and deviation; not clipped.
 
     VQFR's scripts do this before PSNR and SSIM (`correct_mean_var`). A channel of one level is only shifted.
@@ -102,12 +102,12 @@ def match_colours(restored: Float[Array, "B H W 3"], hq: Float[Array, "B H W 3"]
         # Rows first: a sum of all pixels one by one would lose digits.
         return x.mean(axis=2, keepdims=True).mean(axis=1, keepdims=True)
 
-    centred, centred_hq = restored - mean(restored), hq - mean(hq)
-    variance = mean(centred**2)
+    centered, centered_hq = restored - mean(restored), hq - mean(hq)
+    variance = mean(centered**2)
     # Less than one pixel of a million that is one level off: the channel is of one level, but for rounding.
     flat = variance < 1e-11
-    gain = jnp.where(flat, 1, jnp.sqrt(mean(centred_hq**2) / jnp.where(flat, 1, variance)))
-    return centred * gain + mean(hq)
+    gain = jnp.where(flat, 1, jnp.sqrt(mean(centered_hq**2) / jnp.where(flat, 1, variance)))
+    return centered * gain + mean(hq)
 
 
 def _difference(restored: Images, hq: Images, channel: Channel) -> Float[Array, "B H W C"]:

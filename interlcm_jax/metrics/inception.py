@@ -24,7 +24,7 @@ from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.layers import BatchNorm, Init, Linear
 from interlcm_jax.models.weights import ShardingRule
 
-EPSILON = 1e-3  # of the batch normalisations
+EPSILON = 1e-3  # of the batch normalizations
 FEATURES = 128  # units of the last features
 
 
@@ -54,7 +54,7 @@ class InceptionConfig(NetworkConfig):
 
 
 class ConvNorm(nnx.Module):
-    """Convolution, batch normalisation by running statistics, and a rectifier.
+    """Convolution, batch normalization by running statistics, and a rectifier.
 
     It keeps the size, or with `padded=False` reads no pixel outside.
     """
@@ -196,7 +196,7 @@ class InceptionV3(nnx.Module):
     Args:
         config: the sizes.
         rngs: source of the random initial weights.
-        dtype: dtype of the computation; normalisation is in float32 all the same.
+        dtype: dtype of the computation; normalization is in float32 all the same.
         param_dtype: dtype the weights are kept in; running statistics are in float32 all the same.
     """
 

@@ -44,11 +44,11 @@ def lmd(network: FAN, restored: Images, hq: Images) -> Float[Array, "B"]:
 
 
 def peaks(heatmaps: Float[Array, "B h w N"]) -> Float[Array, "B N 2"]:
-    """Where each heat map is largest, (x, y) in cells: a quarter cell from its middle towards the larger neighbour.
+    """Where each heat map is largest, (x, y) in cells: a quarter cell from its middle towards the larger neighbor.
 
-    As VQFR's and facexlib's `calculate_points`, image by image: neighbours are looked for in the row-by-row list of
-    cells, so the last cell of a row neighbours the first of the next; and where any of an image's peaks has no
-    neighbour below (above), all of the image's peaks are compared with the last (first) cell instead.
+    As VQFR's and facexlib's `calculate_points`, image by image: neighbors are looked for in the row-by-row list of
+    cells, so the last cell of a row neighbors the first of the next; and where any of an image's peaks has no
+    neighbor below (above), all of the image's peaks are compared with the last (first) cell instead.
     """
     _, height, width, _ = heatmaps.shape
     cells = heatmaps.transpose(0, 3, 1, 2).reshape(heatmaps.shape[0], heatmaps.shape[3], -1)

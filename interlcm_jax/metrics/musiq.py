@@ -15,13 +15,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.convert.musiq import read_musiq
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.atomic import whole_file
+from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.metrics.musiq_network import MUSIQ, MUSIQConfig
 from interlcm_jax.metrics.musiq_patches import Patches, multiscale_patches
 from interlcm_jax.models.weights import abstract, fill, lazy_weights, skeleton
-from interlcm_jax.safetensors_file import write_safetensors
 
 PYIQA_FILE, OFFICIAL_FILE = "musiq_koniq_ckpt-e95806b9.pth", "koniq_ckpt.npz"
 

@@ -2,7 +2,7 @@
 
 Ke et al., "MUSIQ: Multi-scale Image Quality Transformer", ICCV 2021, arXiv 2108.05997, with the arithmetic of pyiqa's
 port, whose numbers papers on face restoration report. Google's own code differs in the approximated GELU (up to 5e-4 an
-element) and in weights standardised by the biased deviation, which the norm behind each convolution cancels.
+element) and in weights standardized by the biased deviation, which the norm behind each convolution cancels.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.layers import GroupNorm, Init, LayerNorm, Linear
 
 ROOT_EPSILON, BLOCK_EPSILON, ENCODER_EPSILON = 1e-6, 1e-4, 1e-6
-_STANDARDISING_EPSILON = 1e-5
+_STANDARDIZING_EPSILON = 1e-5
 # The root halves the resolution twice, and its one bottleneck block widens four times.
 _ROOT_STRIDE, _EXPANSION = 4, 4
 
@@ -77,10 +77,10 @@ class StandardizedConv(nnx.Module):
         self.stride, self.dtype = stride, init["dtype"]
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-        """The filters are standardised in float32."""
+        """The filters are standardized in float32."""
         kernel = self.kernel[...].astype(jnp.float32)
         kernel = kernel - kernel.mean((0, 1, 2), keepdims=True)
-        kernel = kernel / (kernel.std((0, 1, 2), ddof=1, keepdims=True) + _STANDARDISING_EPSILON)
+        kernel = kernel / (kernel.std((0, 1, 2), ddof=1, keepdims=True) + _STANDARDIZING_EPSILON)
         strides, names = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(
             x.astype(self.dtype), kernel.astype(self.dtype), strides, "SAME", dimension_numbers=names
@@ -149,7 +149,7 @@ class EncoderLayer(nnx.Module):
         self.mlp = MLP(config, **init)
 
     def __call__(self, x: Float[Array, "B T D"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
-        """Attention, then the dense layers, each on the normalised input and added to it."""
+        """Attention, then the dense layers, each on the normalized input and added to it."""
         x = x + self.attention(self.norm1(x), mask)
         return x + self.mlp(self.norm2(x))
 

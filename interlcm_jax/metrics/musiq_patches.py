@@ -88,7 +88,7 @@ def scale_sizes(height: int, width: int, config: MUSIQConfig) -> list[tuple[int,
 
 
 def cut(images: Float[Array, "B H W 3"], patch_size: int) -> Float[Array, "B L P P 3"]:
-    """Patches side by side. Zeros, which are mid-grey, fill up the border; where odd, more of them right and below."""
+    """Patches side by side. Zeros, which are mid-gray, fill up the border; where odd, more of them right and below."""
     batch, height, width, channels = images.shape
     rows, columns = _rows_and_columns((height, width), patch_size)
     missing = (rows * patch_size - height, columns * patch_size - width)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.metrics.niqe_features import NUM_FEATURES, RADIUS, SIGMA, block_moments, features
 
 PUBLISHED_FILE = "niqe_pris_params.npz"

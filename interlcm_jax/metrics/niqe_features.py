@@ -1,4 +1,4 @@
-"""What NIQE measures in an image: how the locally normalised brightness of each block of 96 pixels is distributed.
+"""What NIQE measures in an image: how the locally normalized brightness of each block of 96 pixels is distributed.
 
 Mittal, Soundararajan and Bovik, "Making a Completely Blind Image Quality Analyzer", IEEE Signal Processing Letters 20.3
 (2013). The device takes moments of each block in float32, by formulas that lose nothing to it; the host fits the
@@ -19,7 +19,7 @@ from interlcm_jax.errors import InterLCMError
 BLOCK = 96
 RADIUS, SIGMA = 3, 7 / 6
 NUM_FEATURES = 36
-# Neighbours that a block is multiplied with: to the right, below, and on both diagonals.
+# Neighbors that a block is multiplied with: to the right, below, and on both diagonals.
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # BT.601's luma of R, G and B on its studio range, in thousandths of a level.
 _LUMA = (65_481, 128_553, 24_966)
@@ -28,7 +28,7 @@ _HALVING = (-3 / 256, -9 / 256, 29 / 256, 111 / 256, 111 / 256, 29 / 256, -9 / 2
 
 
 class Moments(NamedTuple):
-    """Of an image's blocks, for each of two scales and of five maps: the normalised block and its four products.
+    """Of an image's blocks, for each of two scales and of five maps: the normalized block and its four products.
 
     Attributes:
         left: mean square of the values below 0; NaN where there are none.
@@ -60,8 +60,8 @@ def block_moments(images: UInt8[Array, "B H W 3"]) -> Moments:
     first = luma(images[:, :height, :width])
     of_scale, deviations = [], []
     for brightness, block in ((first, BLOCK), (halve(first), BLOCK // 2)):
-        normalised, deviation = normalise(brightness)
-        x = _blocks(normalised, block)
+        normalized, deviation = normalize(brightness)
+        x = _blocks(normalized, block)
         maps = jnp.stack([x, *(x * jnp.roll(x, shift, axis=(2, 3)) for shift in SHIFTS)], axis=2)
         of_scale.append(_moments(maps.reshape(*maps.shape[:3], -1)))
         deviations.append(_blocks(deviation, block))
@@ -72,14 +72,14 @@ def block_moments(images: UInt8[Array, "B H W 3"]) -> Moments:
 def luma(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W"]:
     """BT.601's luma in whole levels, 16 to 235.
 
-    In whole numbers, and so the same on every device. BasicSR's, in floats, is another by one level for 141 colours out
+    In whole numbers, and so the same on every device. BasicSR's, in floats, is another by one level for 141 colors out
     of 16.8 million, all but exactly between two levels.
     """
     thousandths = sum(weight * images[..., i].astype(jnp.int32) for i, weight in enumerate(_LUMA))
     return ((thousandths + 127_500) // 255_000 + 16).astype(jnp.float32)
 
 
-def normalise(brightness: Float[Array, "B H W"]) -> tuple[Float[Array, "B H W"], Float[Array, "B H W"]]:
+def normalize(brightness: Float[Array, "B H W"]) -> tuple[Float[Array, "B H W"], Float[Array, "B H W"]]:
     """Brightness less its local mean, over its local deviation plus 1 (equation 1); and that deviation.
 
     A Gaussian window of 7 x 7 and deviation 7/6, borders replicated, the two axes one after the other. Mean and
@@ -95,8 +95,8 @@ def normalise(brightness: Float[Array, "B H W"]) -> tuple[Float[Array, "B H W"],
             [jax.lax.slice_in_dim(y, start, start + size, axis=axis) for start in range(len(taps))]
             for y in (mean, variance)
         )
-        centre = means[RADIUS]
-        mean = centre + sum(tap * (part - centre) for tap, part in zip(taps, means, strict=True))
+        center = means[RADIUS]
+        mean = center + sum(tap * (part - center) for tap, part in zip(taps, means, strict=True))
         spreads = [within + (part - mean) ** 2 for within, part in zip(variances, means, strict=True)]
         variance = sum(tap * spread for tap, spread in zip(taps, spreads, strict=True))
     deviation = jnp.sqrt(variance)
@@ -117,7 +117,7 @@ def halve(brightness: Float[Array, "B H W"]) -> Float[Array, "B h w"]:
 def features(moments: Moments) -> Float[np.ndarray, "B blocks 36"]:
     """The 18 features of each block at each of the two scales (equations 4 to 8), on the host in float64.
 
-    An asymmetric generalised Gaussian is fitted to each map: shape alpha on BasicSR's grid of 0.2 to 10 in steps of
+    An asymmetric generalized Gaussian is fitted to each map: shape alpha on BasicSR's grid of 0.2 to 10 in steps of
     0.001, and a left and a right width. Without values on one side there is no such fit: its widths are NaN, as
     BasicSR's are. Where the ratio of moments falls between two shapes of the grid, rounding may pick the other one.
     """

@@ -15,6 +15,6 @@ def laplacian_variance(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B"]:
         images: at least 3 pixels a side.
     """
     luma = sum(weight * images[..., i].astype(jnp.float32) for i, weight in enumerate(LUMA))
-    centre = luma[:, 1:-1, 1:-1]
+    center = luma[:, 1:-1, 1:-1]
     around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
-    return (around - 4 * centre).var((1, 2))
+    return (around - 4 * center).var((1, 2))

@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from flax import nnx
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.convert.checkpoints import read_weights
 from interlcm_jax.convert.rules import Table, to_jax
 from interlcm_jax.errors import InterLCMError, WeightsError
+from interlcm_jax.files.atomic import whole_file
+from interlcm_jax.files.safetensors import LazyTensor, write_safetensors
 from interlcm_jax.models.weights import ShardingRule, abstract, fill, lazy_weights, misfits, skeleton
-from interlcm_jax.safetensors_file import LazyTensor, write_safetensors
 
 Network = TypeVar("Network", bound=nnx.Module)
 
@@ -29,14 +29,14 @@ class Published:
         content: what the file holds.
         file: its published name.
         source: where it is published.
-        licence: what is known of its licence.
+        license: what is known of its license.
     """
 
     metric: str
     content: str
     file: str
     source: str
-    licence: str
+    license: str
 
     def check(self, path: Path) -> None:
         """Checks that a file is there.
@@ -47,7 +47,7 @@ class Published:
         if not path.is_file():
             raise InterLCMError(
                 f"{path}: {'not a file' if path.exists() else 'no such file'}. {self.metric} needs {self.content}: "
-                f"{self.file}, published by {self.source} (licence: {self.licence}). "
+                f"{self.file}, published by {self.source} (license: {self.license}). "
                 "Download it and give its path; without it this metric is left out."
             )
 
@@ -57,35 +57,35 @@ INCEPTION = Published(
     content="Inception-v3 as FID uses it",
     file="pt_inception-2015-12-05-6726825d.pth",
     source="github.com/mseitzer/pytorch-fid, release fid_weights",
-    licence="Apache-2.0",
+    license="Apache-2.0",
 )
 FFHQ = Published(
     metric="FID (FFHQ)",
     content="the statistics of 50,000 FFHQ faces at 512 pixels",
     file="inception_FFHQ_512-f7b384ab.pth",
     source="github.com/XPixelGroup/BasicSR, docs/Metrics.md; github.com/TencentARC/VQFR as inception_FFHQ_512.pth",
-    licence="not stated; FFHQ is CC BY-NC-SA 4.0",
+    license="not stated; FFHQ is CC BY-NC-SA 4.0",
 )
 DEG = Published(
     metric="Deg",
-    content="the face recogniser resnet_face18 of arcface-pytorch",
+    content="the face recognizer resnet_face18 of arcface-pytorch",
     file="resnet18_110.pth",
     source="github.com/ronghuaiyang/arcface-pytorch, and github.com/TencentARC/VQFR among its metric weights",
-    licence="not stated",
+    license="not stated",
 )
 IDA = Published(
     metric="IDA",
-    content="GFPGAN's face recogniser ResNetArcFace",
+    content="GFPGAN's face recognizer ResNetArcFace",
     file="arcface_resnet18.pth",
     source="github.com/TencentARC/GFPGAN, release v0.1.0",
-    licence="not stated; GFPGAN's code is Apache-2.0",
+    license="not stated; GFPGAN's code is Apache-2.0",
 )
 FAN = Published(
     metric="LMD",
     content="AdaptiveWing's landmark network FAN, 98 points",
     file="alignment_WFLW_4HG.pth",
     source="github.com/xinntao/facexlib, release v0.1.0, and github.com/TencentARC/VQFR among its metric weights",
-    licence="not stated; facexlib's code is MIT",
+    license="not stated; facexlib's code is MIT",
 )
 PUBLISHED = (INCEPTION, FFHQ, DEG, IDA, FAN)
 

@@ -10,8 +10,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from interlcm_jax.models.attention import dot_product_attention
 from interlcm_jax.models.config import NetworkConfig
+from interlcm_jax.models.kernels.attention import dot_product_attention
 from interlcm_jax.models.layers import Conv, Init, LayerNorm, Linear, call
 
 
@@ -86,7 +86,7 @@ class CLIPVisionEmbeddings(nnx.Module):
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.num_tokens, width), param_dtype))
 
     def __call__(self, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B T D"]:
-        """Cuts normalised pixels into tokens, row by row."""
+        """Cuts normalized pixels into tokens, row by row."""
         patches = self.patch_embedding(pixels.astype(self.dtype))
         batch, _, _, width = patches.shape
         first = jnp.broadcast_to(self.class_embedding[...].astype(self.dtype), (batch, 1, width))
@@ -139,7 +139,7 @@ class CLIPEncoderLayer(nnx.Module):
         self.mlp = CLIPMLP(config, **init)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """Attention, then the dense layers, each on the normalised input and added to it."""
+        """Attention, then the dense layers, each on the normalized input and added to it."""
         x = x + self.self_attn(self.layer_norm1(x))
         return x + self.mlp(self.layer_norm2(x))
 
@@ -190,7 +190,7 @@ class CLIPVision(nnx.Module):
         """Encodes images into tokens.
 
         Args:
-            pixels: `image_size` square, normalised with CLIP's mean and deviation (see `clip_preprocess`).
+            pixels: `image_size` square, normalized with CLIP's mean and deviation (see `clip_preprocess`).
 
         Returns:
             The class token, then the patches row by row: (B, 197, 768) for ViT-B/16.

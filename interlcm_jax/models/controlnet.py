@@ -68,7 +68,7 @@ class ControlNetConfig(UNetConfig):
         return {key: value for key, value in super().to_json().items() if key not in _ABSENT}
 
     def block_names(self) -> list[str]:
-        """The blocks that can be rematerialised, by the names they go by in `remat`."""
+        """The blocks that can be rematerialized, by the names they go by in `remat`."""
         return ["controlnet_cond_embedding", *(name for name in super().block_names() if not name.startswith("up_"))]
 
 

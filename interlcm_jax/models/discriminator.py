@@ -91,7 +91,7 @@ class PatchDiscriminator(nnx.Module):
 
         Args:
             image: the images.
-            train: normalise by the batch's statistics and move the running ones, instead of using these.
+            train: normalize by the batch's statistics and move the running ones, instead of using these.
         """
         return self.features(image, train)[-1]
 

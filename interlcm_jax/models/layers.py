@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models import winograd
+from interlcm_jax.models.kernels import winograd
 
 
 class Init(TypedDict):
@@ -64,10 +64,10 @@ class Linear(nnx.Linear):
 
 
 class GroupNorm(nnx.GroupNorm):
-    """Group normalisation over (B, ..., C), computed in float32 whatever the compute dtype.
+    """Group normalization over (B, ..., C), computed in float32 whatever the compute dtype.
 
     `epsilon` has no default: the networks use 1e-5 and 1e-6 side by side. The variance of float32 values is that of the
-    centred values (E[x²] - E[x]² would lose digits); of half-precision ones, whose rounding loses more than that does,
+    centered values (E[x²] - E[x]² would lose digits); of half-precision ones, whose rounding loses more than that does,
     it is taken in the same pass as the mean, which a TPU appends to the convolution before. Statistics go by channel
     first, then by group: splitting the channels of x itself into groups, as Flax does, makes XLA:CPU copy it.
     """
@@ -77,13 +77,13 @@ class GroupNorm(nnx.GroupNorm):
         super().__init__(num_channels, num_groups=num_groups, epsilon=epsilon, **init)
 
     def __call__(self, x: Float[Array, "B ... C"]) -> Float[Array, "B ... C"]:
-        """Normalises each group of channels of each example to zero mean and unit variance, then scales."""
+        """Normalizes each group of channels of each example to zero mean and unit variance, then scales."""
         half = x.dtype != jnp.float32
         x = x.astype(jnp.float32)
         pixels = tuple(range(1, x.ndim - 1))
         mean = self._over_groups(x.mean(pixels, keepdims=True))
-        centre = jnp.zeros_like(mean) if half else mean
-        variance = self._over_groups(jnp.square(x - centre).mean(pixels, keepdims=True)) - jnp.square(mean - centre)
+        center = jnp.zeros_like(mean) if half else mean
+        variance = self._over_groups(jnp.square(x - center).mean(pixels, keepdims=True)) - jnp.square(mean - center)
         variance = jnp.maximum(variance, 0.0)
         per_channel = (1,) * (x.ndim - 1) + (-1,)
         scale, bias = (p.get_value().astype(jnp.float32).reshape(per_channel) for p in (self.scale, self.bias))
@@ -96,7 +96,7 @@ class GroupNorm(nnx.GroupNorm):
 
 
 class LayerNorm(nnx.LayerNorm):
-    """Layer normalisation over the last axis, computed in float32 whatever the compute dtype.
+    """Layer normalization over the last axis, computed in float32 whatever the compute dtype.
 
     In half precision the variance is E[x²] - E[x]², as `GroupNorm`'s and for the same reason.
     """
@@ -107,12 +107,12 @@ class LayerNorm(nnx.LayerNorm):
         super().__init__(num_features, **options, **{**init, "dtype": jnp.float32})
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        """Normalises the last axis to zero mean and unit variance, then scales."""
+        """Normalizes the last axis to zero mean and unit variance, then scales."""
         return super().__call__(x.astype(jnp.float32)).astype(self.out_dtype)
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation as PyTorch's `BatchNorm2d` (epsilon 1e-5, momentum 0.1), with statistics in float32.
+    """Batch normalization as PyTorch's `BatchNorm2d` (epsilon 1e-5, momentum 0.1), with statistics in float32.
 
     `nnx.BatchNorm` isn't used since its running variance takes the biased estimate, where PyTorch's takes the unbiased.
     """
@@ -125,7 +125,7 @@ class BatchNorm(nnx.Module):
         self.var = nnx.BatchStat(jnp.ones(num_channels, jnp.float32))
 
     def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W C"]:
-        """Normalises each channel, in training by the batch's statistics, else by the running ones.
+        """Normalizes each channel, in training by the batch's statistics, else by the running ones.
 
         Under a sharded batch the batch's statistics are those of the global batch. Training moves the running ones.
 
@@ -141,7 +141,7 @@ class BatchNorm(nnx.Module):
     def _batch_statistics(self, x: Float[Array, "B H W C"]) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
         count = math.prod(x.shape[:-1])
         if count < 2:
-            raise ValueError(f"batch normalisation of {x.shape} in training: more than one value a channel is needed")
+            raise ValueError(f"batch normalization of {x.shape} in training: more than one value a channel is needed")
         mean = x.mean(axis=(0, 1, 2))
         var = jnp.square(x - _channels(mean)).mean(axis=(0, 1, 2))
         self.mean[...] += self.momentum * (mean - self.mean[...])
@@ -150,9 +150,9 @@ class BatchNorm(nnx.Module):
 
 
 def nearest_resize(x: Array, sizes: tuple[int, ...], axes: tuple[int, ...]) -> Array:
-    """Nearest-neighbour resize of `axes` to `sizes`, reading source index floor(i * in / out) as PyTorch does.
+    """Nearest-neighbor resize of `axes` to `sizes`, reading source index floor(i * in / out) as PyTorch does.
 
-    `jax.image.resize` takes half-pixel centres instead and reads other elements at ratios like 768 → 256.
+    `jax.image.resize` takes half-pixel centers instead and reads other elements at ratios like 768 → 256.
     """
     for size, axis in zip(sizes, axes, strict=True):
         length = x.shape[axis]
@@ -174,7 +174,7 @@ def check_remat(remat: bool | Collection[str], blocks: Sequence[str]) -> None:
 
 
 def recomputes(remat: bool | Collection[str], block: str) -> bool:
-    """Whether a network built with `remat` (all, none, or the names of its blocks) rematerialises this block."""
+    """Whether a network built with `remat` (all, none, or the names of its blocks) rematerializes this block."""
     return remat if isinstance(remat, bool) else block in remat
 
 

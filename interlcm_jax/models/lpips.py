@@ -35,7 +35,7 @@ def lpips(
         x: images in [-1, 1], at least 16 x 16.
         y: images to compare them with.
         normalization: "standard" for the distance of the papers; "reference" as InterLCM's release trains: the images
-            are first normalised by ImageNet's mean and standard deviation, which LPIPS then does once more.
+            are first normalized by ImageNet's mean and standard deviation, which LPIPS then does once more.
     """
     x, y = (_normalized(image.astype(jnp.float32), normalization) for image in (x, y))
     return _Network().apply({"params": params}, x, y)[:, 0, 0, 0]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from interlcm_jax.models.attention import dot_product_attention
+from interlcm_jax.models.kernels.attention import dot_product_attention
 from interlcm_jax.models.layers import Conv, GroupNorm, Init, LayerNorm, Linear
 
 # Keys and values of the context, one pair for each transformer block: (B, T, N, K) each.

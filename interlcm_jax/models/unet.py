@@ -142,7 +142,7 @@ class UNetConfig(NetworkConfig):
         return skips
 
     def block_names(self) -> list[str]:
-        """The blocks that can be rematerialised, by the names they go by in `remat`."""
+        """The blocks that can be rematerialized, by the names they go by in `remat`."""
         down = [f"down_blocks.{i}" for i in range(len(self.down_block_types))]
         return [*down, "mid_block", *(f"up_blocks.{i}" for i in range(len(self.up_block_types)))]
 

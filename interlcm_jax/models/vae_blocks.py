@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from interlcm_jax.models.attention import dot_product_attention
+from interlcm_jax.models.kernels.attention import dot_product_attention
 from interlcm_jax.models.layers import Conv, GroupNorm, Init, Linear, nearest_resize
 
 EPSILON = 1e-6  # of every GroupNorm of the autoencoder; the UNet's resnets have 1e-5
@@ -61,7 +61,7 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """Doubles the resolution: nearest neighbours, then a 3x3 convolution."""
+    """Doubles the resolution: nearest neighbors, then a 3x3 convolution."""
 
     def __init__(self, channels: int, **init: Unpack[Init]):
         self.conv = Conv(channels, channels, **init)

@@ -15,8 +15,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.attention import dot_product_attention
 from interlcm_jax.models.config import NetworkConfig
+from interlcm_jax.models.kernels.attention import dot_product_attention
 from interlcm_jax.models.layers import GroupNorm, Init, call, nearest_resize
 
 

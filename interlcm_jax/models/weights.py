@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from interlcm_jax.errors import WeightsError, describe
-from interlcm_jax.safetensors_file import LazyTensor
+from interlcm_jax.files.safetensors import LazyTensor
 
 # One sharding for all weights, or a function from a weight's path and shape to its own.
 ShardingRule = Sharding | Callable[[str, tuple[int, ...]], Sharding]

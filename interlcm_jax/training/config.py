@@ -64,7 +64,7 @@ class LossConfig:
 
     Attributes:
         l1: of the mean absolute difference.
-        colour: of the mean absolute difference of 8 x 8 means, which colours depend on more than on `l1`.
+        color: of the mean absolute difference of 8 x 8 means, which colors depend on more than on `l1`.
         texture: of the difference of the amount of fine detail.
         finest: of the difference of the amount of the finest detail.
         ssim: of one less the structural similarity, which asks for as much contrast as there was.
@@ -73,14 +73,14 @@ class LossConfig:
         adversarial: of the discriminator's verdict, from step `adversarial_from` on.
         matching: of the difference of the discriminator's features, from the same step on.
         adversarial_from: steps before the discriminator starts to be trained and to count.
-        lpips_input: "reference", as the release trains (normalised by ImageNet's statistics twice), or "standard".
+        lpips_input: "reference", as the release trains (normalized by ImageNet's statistics twice), or "standard".
         lpips_weights: hub name, folder or file of LPIPS' weights; "random" for a VGG of random weights.
         crop: pixels a side of the part of each restored face, drawn at random, that is decoded and counts; None: all.
         batch_norm: whose statistics the discriminator takes: the "global" batch's, or, as the release, each "image"'s.
     """
 
     l1: float = 1.0
-    colour: float = 0.0
+    color: float = 0.0
     texture: float = 0.0
     finest: float = 0.0
     ssim: float = 0.0
@@ -287,7 +287,7 @@ class TrainConfig:
         value = {name: operator.attrgetter(name)(self) for name in (*_LEAST, *demands)}
         demands = {name: (value[name] >= least, f"at least {least}") for name, least in _LEAST.items()} | demands
         wrong = [f"{name} is {value[name]}, but must be {must}" for name, (right, must) in demands.items() if not right]
-        names = ("l1", "colour", "texture", "finest", "ssim", "lpips", "onet", "adversarial", "matching")
+        names = ("l1", "color", "texture", "finest", "ssim", "lpips", "onet", "adversarial", "matching")
         weights = operator.attrgetter(*names)(self.losses)
         if min(weights) < 0 or max(weights) == 0:
             wrong.append(f"losses {', '.join(names)} are {weights}, but none may be below 0, nor all be 0")

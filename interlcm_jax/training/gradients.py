@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from interlcm_jax import losses
 from interlcm_jax.metrics.image import ssim
 from interlcm_jax.metrics.onet import onet_distance
 from interlcm_jax.model_folder import ModelConfig
@@ -17,6 +16,7 @@ from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.lpips import lpips
 from interlcm_jax.models.weights import values, with_values
 from interlcm_jax.restoration import Networks
+from interlcm_jax.training import losses
 from interlcm_jax.training.config import LossConfig, TrainConfig
 from interlcm_jax.training.stage import Generated, Images, Metrics
 from interlcm_jax.training.stages import stage_of
@@ -154,8 +154,8 @@ def _pixel_losses(
     terms = {}
     if weights.l1:
         terms["l1"] = losses.l1(restored, hq)
-    if weights.colour:
-        terms["colour"] = losses.colour(restored, hq)
+    if weights.color:
+        terms["color"] = losses.color(restored, hq)
     if weights.texture:
         terms["texture"] = losses.texture(restored, hq)
     if weights.finest:

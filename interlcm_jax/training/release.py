@@ -23,14 +23,14 @@ from interlcm_jax.training.state import split_weights
 CHECKPOINTS = "checkpoints"  # in a run's folder
 
 
-def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licence: str = "not stated") -> InterLCM:
+def trained_model(run: Path, step: int | None = None, *, ema: bool = True, license: str = "not stated") -> InterLCM:
     """The model that a checkpoint has trained, in float32, with the frozen networks that the run started from.
 
     Args:
         run: the run's folder.
         step: which checkpoint; None: the newest.
         ema: the trained weights' moving average, or else the weights themselves.
-        licence: of the trained weights, for the record.
+        license: of the trained weights, for the record.
 
     Raises:
         InterLCMError: there is no such checkpoint, or what the run started from is no longer there.
@@ -42,10 +42,10 @@ def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licen
     config = _start_of(saved["train"], run)
     start = load_start(config, make_mesh(MeshConfig(), jax.local_devices()[:1]))
     model = ModelConfig.from_json(saved["model"])
-    origin = {"origin": f"{run.name}, step {step}{', EMA' if ema else ''}", "licence": licence}
+    origin = {"origin": f"{run.name}, step {step}{', EMA' if ema else ''}", "license": license}
     trained = stage_of(config).trained
     named = {name: origin for name in trained if name in NETWORKS}
-    named |= {name: {"origin": "zero: trained without it", "licence": licence} for name in config.start.without}
+    named |= {name: {"origin": "zero: trained without it", "license": license} for name in config.start.without}
     model = dataclasses.replace(model, weights={**model.weights, **named})
     arrays = {path: jnp.asarray(array) for path, array in weights.items()}
     # Without the stage's helpers, which no model has.

@@ -6,13 +6,13 @@ from jaxtyping import UInt8
 from interlcm_jax.errors import InterLCMError
 
 SEPARATOR = 2
-GREY = 128
+GRAY = 128
 
 Pictures = UInt8[np.ndarray, "B H W 3"]
 
 
 def sample_grid(lq: Pictures, restored: Pictures, hq: Pictures) -> UInt8[np.ndarray, "rows columns 3"]:
-    """One picture of a row for each image: LQ | restored | HQ, with two pixels of grey between.
+    """One picture of a row for each image: LQ | restored | HQ, with two pixels of gray between.
 
     Raises:
         InterLCMError: the three aren't uint8 pictures of one shape.
@@ -23,7 +23,7 @@ def sample_grid(lq: Pictures, restored: Pictures, hq: Pictures) -> UInt8[np.ndar
         raise InterLCMError(f"pictures for a grid must all be uint8 of one shape (B, H, W, 3), but are {described}")
     count, height, width, _ = hq.shape
     across, down = width + SEPARATOR, height + SEPARATOR
-    grid = np.full((count * down - SEPARATOR, 3 * across - SEPARATOR, 3), GREY, np.uint8)
+    grid = np.full((count * down - SEPARATOR, 3 * across - SEPARATOR, 3), GRAY, np.uint8)
     for column, images in enumerate(columns):
         for row, image in enumerate(images):
             grid[row * down : row * down + height, column * across : column * across + width] = image

@@ -32,7 +32,7 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     data = config.data or count // fsdp
     if data * fsdp != count:
         raise InterLCMError(f"mesh.data {config.data} x mesh.fsdp {fsdp} doesn't make the {count} devices there are")
-    # Neighbours share `fsdp`, whose traffic is the heavier.
+    # Neighbors share `fsdp`, whose traffic is the heavier.
     return Mesh(np.array(devices).reshape(data, fsdp), (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto))
 
 

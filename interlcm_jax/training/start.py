@@ -15,7 +15,6 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, UInt8
 
-from interlcm_jax.compiler_options import run_once_options
 from interlcm_jax.convert.network import load_published, read_schedule
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.mtcnn import RefinementConfig, RefinementNetwork, load_networks
@@ -28,6 +27,7 @@ from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoderConfig
 from interlcm_jax.models.weights import ShardingRule, abstract, flat_weights, skeleton
 from interlcm_jax.restoration import Networks
+from interlcm_jax.runtime.compiler_options import run_once_options
 from interlcm_jax.training.config import REMAT, StartConfig, TrainConfig
 from interlcm_jax.training.sharding import sharding_rule, weight_shardings
 from interlcm_jax.training.stages import stage_of
@@ -216,9 +216,9 @@ def _published_config(start: StartConfig, image_size: int, networks: dict[str, n
         schedule=read_schedule(start.lcm),
         image_size=image_size,
         weights={
-            "unet": {"origin": f"{start.lcm}/unet", "licence": "see its origin"},
-            "vae": {"origin": f"{start.lcm}/vae", "licence": "see its origin"},
-            "clip_vision": {"origin": str(start.clip), "licence": "see its origin"},
+            "unet": {"origin": f"{start.lcm}/unet", "license": "see its origin"},
+            "vae": {"origin": f"{start.lcm}/vae", "license": "see its origin"},
+            "clip_vision": {"origin": str(start.clip), "license": "see its origin"},
         },
     )
 

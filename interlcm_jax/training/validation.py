@@ -9,7 +9,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt8
 
-from interlcm_jax.batches import pad
 from interlcm_jax.data.sources import Source
 from interlcm_jax.metrics.image import psnr, ssim
 from interlcm_jax.model_folder import ModelConfig
@@ -17,6 +16,7 @@ from interlcm_jax.models.lpips import Params as LPIPSParams
 from interlcm_jax.models.lpips import lpips
 from interlcm_jax.models.weights import with_values
 from interlcm_jax.restoration import Networks
+from interlcm_jax.runtime.batching import pad
 from interlcm_jax.training.sharding import put_batch
 from interlcm_jax.training.stage import Stage
 from interlcm_jax.training.state import Weights

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from interlcm_jax.atomic import whole_file
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.atomic import whole_file
 
 
 class LogFile:

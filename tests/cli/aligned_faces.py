@@ -12,7 +12,7 @@ SIZE = 64
 
 
 def face(path, seed=0, size=(SIZE, SIZE), mode="RGB"):
-    """Saves a picture of random colours, and returns its path."""
+    """Saves a picture of random colors, and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).convert(mode).save(path)
@@ -21,7 +21,7 @@ def face(path, seed=0, size=(SIZE, SIZE), mode="RGB"):
 
 def restore(model, *arguments):
     """Runs the command; its exit code."""
-    return main(["restore", "--aligned", "--grey", "colour", "--model", str(model), *map(str, arguments)])
+    return main(["restore", "--aligned", "--gray", "color", "--model", str(model), *map(str, arguments)])
 
 
 def names(folder):

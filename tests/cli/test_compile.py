@@ -21,7 +21,7 @@ def test_every_option_reaches_the_program(model, tmp_path, capsys):
     assert [aval.str_short(short_dtypes=True) for aval in program.out_avals] == ["u8[3,64,64,3]", "bool[3]"]
     with safe_open(out / "weights.safetensors", framework="np") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118 - not a dict
-    assert "Task restoration, 1 network calls, colour fix none." in (out / "README.md").read_text()
+    assert "Task restoration, 1 network calls, color fix none." in (out / "README.md").read_text()
     output = capsys.readouterr()
     assert output.out.startswith(f"{out}: program.bin (0.")
     assert f"python {out}/run.py IN OUT" in output.out
@@ -34,7 +34,7 @@ def test_by_default_one_face_on_every_platform_in_float32(model, tmp_path):
     assert program.platforms == ("cpu", "cuda", "tpu")
     assert program.out_avals[0].shape == (1, 64, 64, 3)
     assert {aval.dtype.name for aval in program.in_avals} == {"float32", "uint8", "uint32"}
-    assert "3 network calls, colour fix wavelet." in (tmp_path / "out" / "README.md").read_text()
+    assert "3 network calls, color fix wavelet." in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

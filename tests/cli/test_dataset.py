@@ -32,12 +32,12 @@ def test_training_set_and_held_out_faces_share_the_folder_out(faces, tmp_path, c
 
 def test_frozen_degradations(faces, tmp_path):
     of_draws = ("release", "release-256", "harsh", "difface")
-    for name in (*of_draws, "grey", "strokes"):
+    for name in (*of_draws, "gray", "strokes"):
         assert run(faces, tmp_path / name, "--frozen", "--degradation", name, "--only-last", "1") == 0
     lq, hq = (Pairs.open(tmp_path / "strokes", 64)[0][name] for name in ("lq", "hq"))
     assert ((lq == hq) | (lq == 255)).all()
-    grey = Pairs.open(tmp_path / "grey", 64)[0]["lq"]
-    assert (grey.max(axis=2) == grey.min(axis=2)).all()
+    gray = Pairs.open(tmp_path / "gray", 64)[0]["lq"]
+    assert (gray.max(axis=2) == gray.min(axis=2)).all()
     blind = {name: Pairs.open(tmp_path / name, 64)[0]["lq"].tobytes() for name in of_draws}
     assert len(set(blind.values())) == len(of_draws)
     assert '"seed": 10000' in (tmp_path / "difface" / "frozen.json").read_text()

@@ -19,7 +19,7 @@ def models(tmp_path, monkeypatch):
 
 
 def restore(*arguments):
-    return main(["restore", "--aligned", "--grey", "colour", *map(str, arguments), "-o", "out"])
+    return main(["restore", "--aligned", "--gray", "color", *map(str, arguments), "-o", "out"])
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_downloaded_model_restores(model, models, loaded, tmp_path, capsys):
     (models / "restoration_3step").symlink_to(model)
     source = face(tmp_path / "a.png")
     assert restore(source) == 0
-    line = f"model: restoration_3step ({models}), restoration at 64 x 64 px, 3 network calls; licence: not stated\n"
+    line = f"model: restoration_3step ({models}), restoration at 64 x 64 px, 3 network calls; license: not stated\n"
     assert line in capsys.readouterr().err
     # Who names a model knows which one it is.
     assert restore(source, "--model", "restoration_3step") == 0
@@ -86,7 +86,7 @@ def test_tasks(model, models, tmp_path, capsys):
 def test_the_default_model_is_compiled(model, models, loaded, monkeypatch, capsys):
     (models / "restoration_3step").symlink_to(model)
     # Lowering, which others test, would come next.
-    monkeypatch.setattr("interlcm_jax.compiled.compile_model", interrupted)
+    monkeypatch.setattr("interlcm_jax.stablehlo_export.compile_model", interrupted)
     assert main(["compile", "-o", "out"]) == 130
     assert loaded == [models / "restoration_3step"]
     assert f"model: restoration_3step ({models})" in capsys.readouterr().err

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from interlcm_jax.cli.jobs import Job
 from interlcm_jax.cli.report import Report
+from interlcm_jax.photos.plan import Job
 
 # Japanese, beyond 16 bits, and bytes that are no UTF-8.
 NAMES = ["顔.png", "🙂.png", os.fsdecode(b"\xff.png")]

@@ -46,7 +46,7 @@ def test_the_same_name_in_two_inputs_costs_neither(model, tmp_path):
     [
         ("odd.png", (71, 53), "RGB"),
         ("tiny.png", (1, 1), "RGB"),
-        ("grey.png", (64, 64), "L"),
+        ("gray.png", (64, 64), "L"),
         ("alpha.png", (64, 64), "RGBA"),
         ("palette.png", (64, 64), "P"),
         ("two words & more (1).png", (64, 64), "RGB"),
@@ -130,16 +130,16 @@ def test_other_formats(model, tmp_path, suffix):
         assert image.format == {"jpg": "JPEG"}.get(suffix, suffix.upper())
 
 
-def test_near_grey_faces_keep_their_tint(model, tmp_path):
+def test_near_gray_faces_keep_their_tint(model, tmp_path):
     sepia = tmp_path / "sepia.png"
-    grey = np.random.default_rng(0).integers(40, 200, (8, 8, 1), np.uint8).repeat(8, 0).repeat(8, 1)
-    Image.fromarray(grey + np.array([20, 10, 0], np.uint8)).save(sepia)
-    colours = {}
-    for policy in ("auto", "keep", "colour"):
-        assert restore(model, sepia, "-o", policy, "--grey", policy) == 0
-        colours[policy] = np.asarray(Image.open(tmp_path / policy / "sepia.png"), int)
-    np.testing.assert_array_equal(colours["auto"], colours["keep"])
-    inside = ((colours["keep"] > 0) & (colours["keep"] < 255)).all(axis=-1)
+    gray = np.random.default_rng(0).integers(40, 200, (8, 8, 1), np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(gray + np.array([20, 10, 0], np.uint8)).save(sepia)
+    colors = {}
+    for policy in ("auto", "keep", "color"):
+        assert restore(model, sepia, "-o", policy, "--gray", policy) == 0
+        colors[policy] = np.asarray(Image.open(tmp_path / policy / "sepia.png"), int)
+    np.testing.assert_array_equal(colors["auto"], colors["keep"])
+    inside = ((colors["keep"] > 0) & (colors["keep"] < 255)).all(axis=-1)
     assert inside.mean() > 0.5
-    assert np.abs(colours["keep"][inside][:, 0] - colours["keep"][inside][:, 2] - 20).max() <= 1
-    assert np.ptp(colours["colour"][..., 0] - colours["colour"][..., 2]) > 100
+    assert np.abs(colors["keep"][inside][:, 0] - colors["keep"][inside][:, 2] - 20).max() <= 1
+    assert np.ptp(colors["color"][..., 0] - colors["color"][..., 2]) > 100

@@ -22,7 +22,7 @@ def test_ctrl_c_leaves_whole_files_only(model, tmp_path, capsys, monkeypatch):
         return image
 
     answering(monkeypatch, interrupted)
-    monkeypatch.setattr("interlcm_jax.overlap.ThreadPoolExecutor", lambda workers: AtOnce())
+    monkeypatch.setattr("interlcm_jax.runtime.overlap.ThreadPoolExecutor", lambda workers: AtOnce())
     assert restore(model, "in", "-o", "out") == 130
     assert names(tmp_path / "out") == ["0.png"]
     assert "interlcm: interrupted" in capsys.readouterr().err

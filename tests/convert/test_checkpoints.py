@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from interlcm_jax.atomic import whole_folder
 from interlcm_jax.convert.checkpoints import (
     DIFFUSERS,
     TRANSFORMERS,
@@ -17,7 +16,8 @@ from interlcm_jax.convert.checkpoints import (
 )
 from interlcm_jax.convert.writers import write_folder
 from interlcm_jax.errors import InterLCMError, WeightsError
-from interlcm_jax.safetensors_file import from_array, write_safetensors
+from interlcm_jax.files.atomic import whole_folder
+from interlcm_jax.files.safetensors import from_array, write_safetensors
 
 
 def write(path, **arrays):

@@ -3,7 +3,7 @@ import pytest
 
 from interlcm_jax.convert.clip_vision import from_openai, openai_config
 from interlcm_jax.errors import WeightsError
-from interlcm_jax.safetensors_file import LazyTensor, from_array
+from interlcm_jax.files.safetensors import LazyTensor, from_array
 
 
 def test_fused_projection_is_cut_without_reading_it_whole():

@@ -7,8 +7,8 @@ from flax import nnx
 
 from interlcm_jax.convert.rules import CONV1D, CONV2D, LINEAR, Rule, Table, places, to_jax, to_torch
 from interlcm_jax.errors import WeightsError
+from interlcm_jax.files.safetensors import from_array
 from interlcm_jax.models.weights import skeleton
-from interlcm_jax.safetensors_file import from_array
 
 TABLE = Table(
     rules=(

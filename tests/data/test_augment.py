@@ -45,7 +45,7 @@ def test_crops_reach_every_corner():
         (lambda: WarpConfig(scale=-0.1), "data.warp.scale is -0.1"),
         (lambda: DataConfig(image_size=64, crop=65), "data.crop is 65, but must be from 1 to data.image_size, 64"),
         (lambda: DataConfig(crop=0), "data.crop is 0"),
-        (lambda: DataConfig(exchange_colors=1.5), "data.exchange_colors is 1.5, but must be from 0 to 1"),
+        (lambda: DataConfig(channel_permutation=1.5), "data.channel_permutation is 1.5, but must be from 0 to 1"),
     ],
 )
 def test_what_is_out_of_range_is_named(make, words):

@@ -13,7 +13,7 @@ from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.errors import InterLCMError
 
 RELEASE, HARSH = DegradationConfig.release(), DegradationConfig.harsh()
-JITTERED = DegradationConfig(color_jitter_probability=1.0, grey_probability=0.5)
+JITTERED = DegradationConfig(color_jitter_probability=1.0, gray_probability=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def by_opencv(hq, draws):
     image = cv2.resize(image, (width, height))
     if draws.color_shift:
         image = np.clip(image + np.float32(draws.color_shift) / np.float32(255), 0, 1)
-    if draws.grey:
+    if draws.gray:
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     return np.clip(np.round(image * 255), 0, 255).astype(np.uint8)
 
@@ -106,11 +106,11 @@ def test_the_releases_ranges():
 
 
 def test_options_are_off_by_default_and_as_likely_as_asked():
-    assert all(draws.color_shift is None and not draws.grey for draws in draws_of(RELEASE, 50))
-    draws = draws_of(DegradationConfig(color_jitter_probability=0.3, grey_probability=0.1), 3000)
+    assert all(draws.color_shift is None and not draws.gray for draws in draws_of(RELEASE, 50))
+    draws = draws_of(DegradationConfig(color_jitter_probability=0.3, gray_probability=0.1), 3000)
     shifts = [d.color_shift for d in draws if d.color_shift]
     assert abs(len(shifts) - 900) < 126
-    assert abs(sum(d.grey for d in draws) - 300) < 83
+    assert abs(sum(d.gray for d in draws) - 300) < 83
     assert stats.kstest(np.ravel(shifts), stats.uniform(-20, 40).cdf).pvalue > 1e-4
 
 
@@ -140,17 +140,17 @@ def test_noise_is_as_strong_as_its_sigma():
     noisy = dataclasses.replace(quiet, noise_sigma=12.0)
     assert np.ptp(degrade(flat, Draws(quiet))) <= 1
     deviation = degrade(flat, Draws(noisy)).astype(float) - 128
-    # JPEG keeps colours at half the resolution, so look at the luma.
+    # JPEG keeps colors at half the resolution, so look at the luma.
     luma = deviation @ [0.299, 0.587, 0.114]
     assert luma.std() == pytest.approx(12 * math.sqrt(0.299**2 + 0.587**2 + 0.114**2), rel=0.05)
     other = dataclasses.replace(noisy, noise_seed=6)
     assert (degrade(flat, Draws(noisy)) != degrade(flat, Draws(other))).any()
 
 
-def test_grey_is_the_grey_image_and_nothing_else(face):
-    grey = degrade(face, draw(DegradationConfig.grey(), rng_for(0, "degradation", 0, 0)))
-    assert (np.ptp(grey, axis=2) == 0).all()
-    np.testing.assert_allclose(grey[..., 0], face @ [0.299, 0.587, 0.114], atol=0.51)
+def test_gray_is_the_gray_image_and_nothing_else(face):
+    gray = degrade(face, draw(DegradationConfig.gray(), rng_for(0, "degradation", 0, 0)))
+    assert (np.ptp(gray, axis=2) == 0).all()
+    np.testing.assert_allclose(gray[..., 0], face @ [0.299, 0.587, 0.114], atol=0.51)
 
 
 def test_a_tiny_image_survives_the_largest_downsampling(face):
@@ -162,7 +162,7 @@ def test_a_tiny_image_survives_the_largest_downsampling(face):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("kind", "gray"),
+        ("kind", "sepia"),
         ("kernel_size", 40),
         ("blur_sigma", (0.0, 1.0)),
         ("blur_sigma", (2.0, 1.0)),
@@ -175,7 +175,7 @@ def test_a_tiny_image_survives_the_largest_downsampling(face):
         ("jpeg_quality", (50, 101)),
         ("isotropic_probability", 1.5),
         ("color_jitter_probability", -0.1),
-        ("grey_probability", math.nan),
+        ("gray_probability", math.nan),
         ("mild_probability", 2.0),
         ("color_jitter", 256.0),
     ],

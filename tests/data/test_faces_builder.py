@@ -74,7 +74,7 @@ def odd_files(folder):
     exif = Image.Exif()
     exif[0x0112] = 6
     image.save(folder / "turned.jpg", exif=exif)
-    image.convert("L").save(folder / "grey.jpg")
+    image.convert("L").save(folder / "gray.jpg")
     image.convert("P").save(folder / "palette.png")
     image.convert("CMYK").save(folder / "cmyk.jpg")
     image.save(folder / "see-through.png", transparency=tuple(pixels[0, 0].tolist()))

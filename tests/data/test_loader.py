@@ -7,9 +7,9 @@ import pytest
 
 from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
 from interlcm_jax.data.loader import DataConfig, batches
+from interlcm_jax.data.photometric import PhotometricConfig
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import Folder
-from interlcm_jax.data.tones import ToneConfig
 from interlcm_jax.errors import InterLCMError
 from tests.data.faces import write_faces
 
@@ -97,7 +97,7 @@ def test_colors_are_exchanged_in_as_many_images_as_asked_and_in_every_order():
     pairs = [{"lq": colors, "hq": colors + np.uint8(1)}] * 300
     (plain,) = take(pairs, 1, DataConfig(image_size=64, paired=True), batch_size=300)
     assert (plain["lq"] == colors).all()
-    (batch,) = take(pairs, 1, DataConfig(image_size=64, paired=True, exchange_colors=0.5), batch_size=300)
+    (batch,) = take(pairs, 1, DataConfig(image_size=64, paired=True, channel_permutation=0.5), batch_size=300)
     np.testing.assert_array_equal(batch["hq"], batch["lq"] + 1)
     assert (batch["lq"] == batch["lq"][:, :1, :1]).all()
     orders, counts = np.unique(batch["lq"][:, 0, 0], axis=0, return_counts=True)
@@ -109,7 +109,7 @@ def test_colors_are_exchanged_in_as_many_images_as_asked_and_in_every_order():
 def test_light_changes_as_many_images_as_asked_before_they_are_degraded():
     faces = [{"hq": np.full((8, 8, 3), 100, np.uint8)}] * 300
     config = DataConfig(
-        image_size=8, tones=ToneConfig(probability=0.5, tint=60.0), degradation=DegradationConfig.grey()
+        image_size=8, photometric=PhotometricConfig(probability=0.5, tint=60.0), degradation=DegradationConfig.gray()
     )
     (batch,) = take(faces, 1, config, batch_size=300)
     assert abs((batch["hq"] != 100).any((1, 2, 3)).mean() - 0.5) < 0.1
@@ -118,8 +118,8 @@ def test_light_changes_as_many_images_as_asked_before_they_are_degraded():
 
 def test_both_images_of_a_pair_are_put_into_the_same_light():
     pairs = [{"lq": np.full((8, 8, 3), 100, np.uint8), "hq": np.full((8, 8, 3), 100, np.uint8)}] * 20
-    tones = ToneConfig(probability=1.0, tint=60.0)
-    (batch,) = take(pairs, 1, DataConfig(image_size=8, paired=True, tones=tones), batch_size=20)
+    tones = PhotometricConfig(probability=1.0, tint=60.0)
+    (batch,) = take(pairs, 1, DataConfig(image_size=8, paired=True, photometric=tones), batch_size=20)
     np.testing.assert_array_equal(batch["lq"], batch["hq"])
     assert len(np.unique(batch["hq"][:, 0, 0], axis=0)) == 20
 

@@ -10,8 +10,8 @@ import jax
 import pytest
 
 import evaluate
-from interlcm_jax import batches
 from interlcm_jax.evaluation import restoring
+from interlcm_jax.runtime import batching
 from tests.evaluation.pictures import write_set
 from tests.miniature import miniature_model
 
@@ -27,7 +27,7 @@ def faces(tmp_path):
 @pytest.fixture
 def one_device(monkeypatch):
     """A program for eight would be longer to compile, and show no more here."""
-    monkeypatch.setattr(batches, "every_device", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    monkeypatch.setattr(batching, "replicated_sharding", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from interlcm_jax.evaluation import scoring
-from interlcm_jax.evaluation.evaluation import Subject, evaluate
-from interlcm_jax.evaluation.metrics import METRICS
+from interlcm_jax.evaluation import folders
+from interlcm_jax.evaluation.catalog import METRICS
+from interlcm_jax.evaluation.compare import Subject, evaluate
 from interlcm_jax.evaluation.pairs import find
 from interlcm_jax.evaluation.weights import WEIGHTS, Library
 from interlcm_jax.metrics import identity, inception
@@ -62,7 +62,7 @@ def folder(tmp_path_factory):
 
 def scores(folder, monkeypatch, batch_size: int, devices: int):
     if devices == 1:
-        monkeypatch.setattr(scoring, "every_device", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+        monkeypatch.setattr(folders, "replicated_sharding", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     monkeypatch.setattr(Library, "_load", lambda library, name: weights(name))
     files, hq = find(folder / "lq")[0], find(folder / "hq")[0]
     metrics = [METRICS[name] for name in NAMES]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from interlcm_jax.evaluation.bootstrap import difference, interval
-from interlcm_jax.evaluation.evaluation import Subject, evaluate
-from interlcm_jax.evaluation.metrics import METRICS
+from interlcm_jax.evaluation.catalog import METRICS
+from interlcm_jax.evaluation.compare import Subject, evaluate
 from interlcm_jax.evaluation.page import render
 from interlcm_jax.evaluation.pairs import find
 from interlcm_jax.evaluation.protocols import named
@@ -175,7 +175,7 @@ def test_zooms_are_on_eyes_and_mouth():
     np.testing.assert_allclose(zooms(64), np.array([eyes, mouth]) / 8)
 
 
-def test_a_sheet_shows_the_pixels_and_a_grey_tile_for_what_is_missing(tmp_path):
+def test_a_sheet_shows_the_pixels_and_a_gray_tile_for_what_is_missing(tmp_path):
     face = np.zeros((512, 512, 3), np.uint8)
     left, top, right, bottom = (round(edge) for edge in zooms(512)[0])
     face[top:bottom, left:right] = (250, 10, 10)

@@ -94,7 +94,7 @@ def test_beyond_the_photo():
 
 
 def test_a_much_larger_face_is_averaged():
-    """Stripes a pixel wide are grey from afar; looking at four pixels only, some would be seen."""
+    """Stripes a pixel wide are gray from afar; looking at four pixels only, some would be seen."""
     photo = np.zeros((2400, 2400, 3), np.uint8)
     photo[::2] = 255
     crop, _ = align(photo, TEMPLATE * 4.5)

@@ -73,9 +73,9 @@ def test_a_face_cut_by_the_photo(detect, portrait):
     assert_landmarks(face, LANDMARKS - [185, 75], 1.5)
 
 
-def test_a_grey_face(detect, portrait):
-    grey = cv2.cvtColor(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    (face,) = detect(grey)
+def test_a_gray_face(detect, portrait):
+    gray = cv2.cvtColor(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    (face,) = detect(gray)
     assert_landmarks(face, LANDMARKS)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from interlcm_jax.errors import WeightsError
 from interlcm_jax.faces.parsenet import CLASSES, PASTED, FaceParser, ParseNet, ParseNetConfig, face_mask, load_parsenet
+from interlcm_jax.files.safetensors import from_array, write_safetensors
 from interlcm_jax.models.weights import abstract, flat_weights
-from interlcm_jax.safetensors_file import from_array, write_safetensors
 from tests.models.random_weights import fill_randomly
 
 MINIATURE = ParseNetConfig.miniature()

@@ -13,7 +13,7 @@ FILLING = (135, 133, 132)
 
 
 def matrix(center, side, degrees=0.0):
-    """From the photo to a face whose square there has this centre, side and turn."""
+    """From the photo to a face whose square there has this center, side and turn."""
     to_photo = cv2.getRotationMatrix2D((0, 0), degrees, side / SIZE)
     to_photo[:, 2] = center - to_photo[:, :2] @ np.full(2, (SIZE - 1) / 2)
     return cv2.invertAffineTransform(to_photo)
@@ -75,7 +75,7 @@ def test_a_face_wholly_beyond_the_photo_changes_nothing():
 
 
 def spots(height, width):
-    """Round spots, whose centres of mass tell where they are to a fraction of a pixel."""
+    """Round spots, whose centers of mass tell where they are to a fraction of a pixel."""
     y, x = np.mgrid[:height, :width]
     image = sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 18) for cx, cy in SPOTS)
     return np.repeat((image * 200).round().astype(np.uint8)[..., None], 3, axis=-1)

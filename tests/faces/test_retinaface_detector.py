@@ -12,17 +12,17 @@ from flax import nnx
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.faces.retinaface import Predictions, RetinaFace, RetinaFaceConfig
 from interlcm_jax.faces.retinaface_detector import RetinaFaceDetector, load_retinaface
+from interlcm_jax.files.safetensors import from_array, write_safetensors
 from interlcm_jax.models.weights import abstract, flat_weights
-from interlcm_jax.safetensors_file import from_array, write_safetensors
 from tests.models.random_weights import fill_randomly
 
 MINIATURE = RetinaFaceConfig.miniature()
 SIDES = (128, 192, 256)
-POINTS = np.array([[-4, -4], [4, -4], [0, 0], [-3, 4], [3, 4]])  # relative to a spot's centre, pixels
+POINTS = np.array([[-4, -4], [4, -4], [0, 0], [-3, 4], [3, 4]])  # relative to a spot's center, pixels
 
 
 class SpotFinder(nnx.Module):
-    """Scores the 16-pixel anchors by how much above the mean's blue their centre is; counts how often it is traced."""
+    """Scores the 16-pixel anchors by how much above the mean's blue their center is; counts how often it is traced."""
 
     traced = 0
 
@@ -70,7 +70,7 @@ def test_blue_is_the_first_channel():
 def test_spots_that_are_one_face():
     """Anchors 8 pixels apart share 0.36 of their union, both borders counted."""
     photo = np.zeros((128, 128, 3), np.uint8)
-    photo[60, 52:69] = 250  # the centres of three neighbours
+    photo[60, 52:69] = 250  # the centers of three neighbors
     assert len(spot_detector(max_overlap=0.4)(photo)) == 3
     assert len(spot_detector(max_overlap=0.3)(photo)) == 2
 

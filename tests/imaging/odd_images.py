@@ -17,11 +17,11 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def grey_profile(gamma: float = 1.0) -> bytes:
-    """A grey ICC profile, version 2: a tone curve, a white point, a name."""
+def gray_profile(gamma: float = 1.0) -> bytes:
+    """A gray ICC profile, version 2: a tone curve, a white point, a name."""
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256))
     white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
-    name = b"desc" + bytes(4) + struct.pack(">I", 5) + b"grey\0" + bytes(4 + 4 + 2 + 1 + 67)
+    name = b"desc" + bytes(4) + struct.pack(">I", 5) + b"gray\0" + bytes(4 + 4 + 2 + 1 + 67)
     return _profile(b"GRAY", {b"desc": name, b"kTRC": curve, b"wtpt": white})
 
 

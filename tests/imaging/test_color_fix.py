@@ -20,7 +20,7 @@ def test_an_image_fixed_by_itself_stays(method):
 
 
 @pytest.mark.parametrize("method", ["wavelet", "adain"])
-def test_a_colour_cast_goes(method):
+def test_a_color_cast_goes(method):
     x = jax.random.uniform(jax.random.key(0), (2, 64, 64, 3), minval=-1)
     cast = x + jnp.array([0.3, 0.0, -0.2]).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(color_fix(cast, x, method), x, atol=1e-5)

@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.imaging.io import SUFFIXES, fit_square, read_image, read_photo, write_image
-from tests.imaging.odd_images import gradient, grey_profile, srgb_profile
+from tests.imaging.odd_images import gradient, gray_profile, srgb_profile
 
 RED = np.full((5, 7, 3), (200, 20, 40), np.uint8)
 ORIENTATION = 0x0112
@@ -34,7 +34,7 @@ def palette(transparency=None):
         ("with spaces and ünïcødé 人.png", Image.fromarray(RED)),
     ],
 )
-def test_colour_images(tmp_path, name, image):
+def test_color_images(tmp_path, name, image):
     image.save(tmp_path / name)
     np.testing.assert_array_equal(read_image(tmp_path / name), RED)
 
@@ -49,12 +49,12 @@ def test_lossy_images(tmp_path, name, most):
 @pytest.mark.parametrize(
     ("mode", "value", "expected"), [("L", 128, 128), ("1", 1, 255), ("I;16", 32896, 128), ("I;16", 65535, 255)]
 )
-@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
-def test_grey_images_of_any_depth(tmp_path, name, mode, value, expected):
+@pytest.mark.parametrize("name", ["gray.png", "gray.tif"])
+def test_gray_images_of_any_depth(tmp_path, name, mode, value, expected):
     Image.new(mode, (7, 5), value).save(tmp_path / name)
     photo = read_photo(tmp_path / name)
     np.testing.assert_array_equal(photo.pixels, np.full((5, 7, 3), expected))
-    assert photo.grey
+    assert photo.gray
     assert photo.alpha is None
 
 
@@ -66,7 +66,7 @@ def test_16_bits_a_channel_become_8(tmp_path, suffix, channels):
     (tmp_path / f"wide{suffix}").write_bytes(cv2.imencode(suffix, wide)[1].tobytes())
     photo = read_photo(tmp_path / f"wide{suffix}")
     expected = np.atleast_3d(wide)[:, :, [2, 1, 0] if channels > 1 else [0, 0, 0]] / 257
-    # Pillow keeps the high byte of colours: one level at most, and as often up as down.
+    # Pillow keeps the high byte of colors: one level at most, and as often up as down.
     assert np.abs(photo.pixels - expected).max() <= (0.5 if channels == 1 else 1)
     assert np.abs((photo.pixels - expected).mean()) < 0.01
     if channels == 4:
@@ -81,7 +81,7 @@ def test_pixels_too_wide_to_know_their_range_are_refused(tmp_path, mode):
 
 
 @pytest.mark.parametrize(
-    ("image", "alpha", "grey"),
+    ("image", "alpha", "gray"),
     [
         (Image.fromarray(np.dstack([RED, np.full((5, 7), 77, np.uint8)])), 77, False),
         (Image.merge("LA", [Image.new("L", (7, 5), 60), Image.new("L", (7, 5), 77)]), 77, True),
@@ -91,13 +91,13 @@ def test_pixels_too_wide_to_know_their_range_are_refused(tmp_path, mode):
     ],
 )
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
-def test_transparency_is_kept_apart(tmp_path, image, alpha, grey, suffix):
+def test_transparency_is_kept_apart(tmp_path, image, alpha, gray, suffix):
     if suffix != ".png" and image.mode == "P":
         image = image.convert("RGBA" if alpha is not None else "RGB")
     image.save(tmp_path / f"a{suffix}", lossless=True, exact=True)
     photo = read_photo(tmp_path / f"a{suffix}")
-    assert photo.grey == (grey and suffix != ".webp")  # WebP has no grey
-    np.testing.assert_array_equal(photo.pixels, np.full((5, 7, 3), 60) if grey else RED)
+    assert photo.gray == (gray and suffix != ".webp")  # WebP has no gray
+    np.testing.assert_array_equal(photo.pixels, np.full((5, 7, 3), 60) if gray else RED)
     assert (photo.alpha is None) == (alpha is None)
     if alpha is not None:
         np.testing.assert_array_equal(photo.alpha, np.full((5, 7), alpha))
@@ -132,7 +132,7 @@ def test_cmyk_without_a_profile(tmp_path):
     assert photo.metadata.icc is None
 
 
-def test_colours_stay_in_the_profile_of_the_file(tmp_path):
+def test_colors_stay_in_the_profile_of_the_file(tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "wide.png", icc_profile=srgb_profile())
     photo = read_photo(tmp_path / "wide.png")
     np.testing.assert_array_equal(photo.pixels, gradient())
@@ -141,20 +141,20 @@ def test_colours_stay_in_the_profile_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("L", ".png"), ("LA", ".png"), ("L", ".jpg"), ("I;16", ".tif")])
-def test_grey_with_a_grey_profile_becomes_srgb(tmp_path, mode, suffix):
-    # Half of the light in linear grey is 188 in sRGB.
+def test_gray_with_a_gray_profile_becomes_srgb(tmp_path, mode, suffix):
+    # Half of the light in linear gray is 188 in sRGB.
     image = Image.new(mode, (7, 5), {"L": 128, "LA": (128, 255), "I;16": 128 * 257}[mode])
-    image.save(tmp_path / f"linear{suffix}", icc_profile=grey_profile(gamma=1.0))
+    image.save(tmp_path / f"linear{suffix}", icc_profile=gray_profile(gamma=1.0))
     photo = read_photo(tmp_path / f"linear{suffix}")
     assert np.abs(photo.pixels.astype(int) - 188).max() <= 2
-    assert photo.grey
+    assert photo.gray
     assert photo.metadata.icc is None
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
 # Named: a profile holds the second it was made in, and the workers of pytest-xdist must find tests of the same names.
 @pytest.mark.parametrize(
-    "icc", [b"no profile at all", grey_profile()[:100], srgb_profile()[:-500]], ids=["text", "short", "cut"]
+    "icc", [b"no profile at all", gray_profile()[:100], srgb_profile()[:-500]], ids=["text", "short", "cut"]
 )
 def test_corrupt_profiles_are_ignored(tmp_path, mode, icc):
     Image.fromarray(RED).convert(mode).save(tmp_path / "a.tif", icc_profile=icc)
@@ -163,8 +163,8 @@ def test_corrupt_profiles_are_ignored(tmp_path, mode, icc):
     assert photo.metadata.icc is None
 
 
-def test_a_profile_of_other_colours_than_the_file_has_is_ignored(tmp_path):
-    Image.fromarray(RED).save(tmp_path / "a.png", icc_profile=grey_profile())
+def test_a_profile_of_other_colors_than_the_file_has_is_ignored(tmp_path):
+    Image.fromarray(RED).save(tmp_path / "a.png", icc_profile=gray_profile())
     photo = read_photo(tmp_path / "a.png")
     np.testing.assert_array_equal(photo.pixels, RED)
     assert photo.metadata.icc is None

@@ -162,7 +162,7 @@ def test_opacity_is_carried_at_the_size_of_the_result(tmp_path, target):
 
 
 @pytest.mark.parametrize("target", [".png", ".webp", ".tif"])
-def test_colours_under_what_is_transparent_are_kept(tmp_path, target):
+def test_colors_under_what_is_transparent_are_kept(tmp_path, target):
     photo = Photo(gradient(), np.zeros((24, 32), np.uint8))
     write_photo(tmp_path / f"a{target}", photo.pixels, photo)
     assert np.abs(read_photo(tmp_path / f"a{target}").pixels.astype(int) - gradient()).mean() < 8
@@ -179,7 +179,7 @@ def test_where_there_is_no_opacity_the_ground_is_white(tmp_path, target):
     assert flat.pixels[:, 20:].max() < 5
 
 
-def test_jpeg_keeps_colours_at_full_resolution(tmp_path):
+def test_jpeg_keeps_colors_at_full_resolution(tmp_path):
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2], stripes[:, 1::2] = (255, 0, 0), (0, 0, 255)
     write_photo(tmp_path / "a.jpg", stripes)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interlcm_jax.imaging.opencv import linear_resize, read_grey
+from interlcm_jax.imaging.opencv import linear_resize, read_gray
 
 
 def images(*shape):
@@ -32,11 +32,11 @@ def test_linear_resize_gives_opencvs_levels(shape, size, channels):
     np.testing.assert_array_equal(actual, expected)
 
 
-def test_grey_is_what_opencv_reads_from_png(tmp_path):
+def test_gray_is_what_opencv_reads_from_png(tmp_path):
     x = images(1, 300, 400, 3)
     x[0, :2] = np.array([[255], [0]])[:, None]  # white and black stay so
     cv2.imwrite(str(tmp_path / "x.png"), x[0, ..., ::-1])
     expected = cv2.imread(str(tmp_path / "x.png"), cv2.IMREAD_GRAYSCALE)
-    np.testing.assert_array_equal(read_grey(x)[0, ..., 0], expected)
-    # Not the usual grey: every other pixel is a level darker.
+    np.testing.assert_array_equal(read_gray(x)[0, ..., 0], expected)
+    # Not the usual gray: every other pixel is a level darker.
     assert (cv2.cvtColor(x[0], cv2.COLOR_RGB2GRAY) != expected).mean() > 0.4

@@ -13,7 +13,7 @@ def luma(image: np.ndarray) -> np.ndarray:
     return np.floor(16 + image @ np.array([65.481, 128.553, 24.966]) / 255 + 0.5 + 1e-9)
 
 
-def normalised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def normalized(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.mgrid[-3:4, -3:4]
     window = np.exp(-(rows**2 + columns**2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
@@ -34,9 +34,9 @@ def halving(length: int) -> np.ndarray:
     """MATLAB's imresize by a half along one axis, as a matrix."""
     matrix = np.zeros((length // 2, length))
     for row in range(length // 2):
-        centre = 2 * row + 0.5
-        taps = np.arange(int(np.ceil(centre - 4)), int(np.floor(centre + 4)) + 1)
-        weights = keys_cubic((taps - centre) / 2)
+        center = 2 * row + 0.5
+        taps = np.arange(int(np.ceil(center - 4)), int(np.floor(center + 4)) + 1)
+        weights = keys_cubic((taps - center) / 2)
         for tap, weight in zip(taps, weights / weights.sum(), strict=True):
             mirrored = -1 - tap if tap < 0 else 2 * length - 1 - tap if tap >= length else tap
             matrix[row, mirrored] += weight
@@ -44,7 +44,7 @@ def halving(length: int) -> np.ndarray:
 
 
 def asymmetric_fit(x: np.ndarray) -> tuple[float, float, float]:
-    """Shape, left and right width of an asymmetric generalised Gaussian (Lasmar et al. 2009)."""
+    """Shape, left and right width of an asymmetric generalized Gaussian (Lasmar et al. 2009)."""
     left, right = np.sqrt(np.mean(x[x < 0] ** 2)), np.sqrt(np.mean(x[x > 0] ** 2))
     skew = left / right
     ratio = np.mean(np.abs(x)) ** 2 / np.mean(x**2) * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
@@ -56,13 +56,13 @@ def asymmetric_fit(x: np.ndarray) -> tuple[float, float, float]:
 def block_features(block: np.ndarray) -> list[float]:
     shape, left, right = asymmetric_fit(block)
     found = [shape, (left + right) / 2]
-    for neighbour in (
+    for neighbor in (
         np.roll(block, 1, axis=1),
         np.roll(block, 1, axis=0),
         np.roll(np.roll(block, 1, axis=0), 1, axis=1),
         np.roll(np.roll(block, 1, axis=0), -1, axis=1),
     ):
-        shape, left, right = asymmetric_fit(block * neighbour)
+        shape, left, right = asymmetric_fit(block * neighbor)
         found += [shape, (right - left) * gamma(2 / shape) / gamma(1 / shape), left, right]
     return found
 
@@ -73,7 +73,7 @@ def features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = x.shape[0] // 96, x.shape[1] // 96
     x = x[: 96 * rows, : 96 * columns]
     half = halving(x.shape[0]) @ x @ halving(x.shape[1]).T
-    (fine, deviation), (coarse, _) = normalised(x), normalised(half)
+    (fine, deviation), (coarse, _) = normalized(x), normalized(half)
     found, sharpness = [], []
     for row in range(rows):
         for column in range(columns):

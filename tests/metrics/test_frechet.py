@@ -33,11 +33,11 @@ def by_mpmath(x, y):
         def moments(z):
             z = mpmath.matrix(z.tolist())
             mean = [mpmath.fsum(z[:, j]) / z.rows for j in range(z.cols)]
-            centred = mpmath.matrix(z.rows, z.cols)
+            centered = mpmath.matrix(z.rows, z.cols)
             for i in range(z.rows):
                 for j in range(z.cols):
-                    centred[i, j] = z[i, j] - mean[j]
-            return mpmath.matrix(mean), centred.T * centred / (z.rows - 1)
+                    centered[i, j] = z[i, j] - mean[j]
+            return mpmath.matrix(mean), centered.T * centered / (z.rows - 1)
 
         (mean_x, cov_x), (mean_y, cov_y) = moments(x), moments(y)
         eigenvalues = mpmath.eig(cov_x * cov_y, left=False, right=False)
@@ -62,7 +62,7 @@ def test_distance_is_the_definitions(n, m):
 
 @pytest.mark.parametrize(("n", "m"), [(50, 60), (50, 400)])
 def test_distance_of_few_samples(n, m):
-    """Fewer than dimensions: the plain formula loses digits then, and its regularisation another share."""
+    """Fewer than dimensions: the plain formula loses digits then, and its regularization another share."""
     x = features(n, 128, 1)
     first, second = Statistics.of(x), Statistics.of(features(m, 128, 2))
     distance = frechet_distance(first, second)
@@ -76,8 +76,8 @@ def test_distance_of_few_samples(n, m):
     ridge = 1e-6 * np.eye(128)
     lifted = [dataclasses.replace(s, covariance=s.covariance + ridge) for s in (first, second)]
     assert frechet_distance(*lifted) == pytest.approx(by_scipy(*lifted), rel=1e-8)
-    regularised = by_scipy(*lifted) - 2 * np.trace(ridge)
-    assert 1e-5 < (distance - regularised) / distance < 1e-2
+    regularized = by_scipy(*lifted) - 2 * np.trace(ridge)
+    assert 1e-5 < (distance - regularized) / distance < 1e-2
 
 
 def test_distance_to_itself_is_zero():

@@ -35,7 +35,7 @@ def cubic(x):
 
 
 def resized(x, height, width):
-    """PyTorch's bicubic: half-pixel centres, a = -0.75, borders replicated, no antialiasing; one pixel at a time."""
+    """PyTorch's bicubic: half-pixel centers, a = -0.75, borders replicated, no antialiasing; one pixel at a time."""
     out = np.zeros((height, width, 3))
     for row in range(height):
         for column in range(width):

@@ -9,7 +9,7 @@ import skimage.data
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.metrics.niqe import Pristine, fit_pristine, load_pristine, niqe, save_pristine
-from interlcm_jax.metrics.niqe_features import block_moments, features, halve, luma, normalise
+from interlcm_jax.metrics.niqe_features import block_moments, features, halve, luma, normalize
 from tests.metrics import niqe_reference
 
 # A shape of the grid is another one where the ratio of moments lies within rounding of the middle between two.
@@ -63,9 +63,9 @@ def test_an_image_scores_the_same_in_any_batch():
 
 
 def test_luma_is_bt601s_in_whole_levels():
-    colours = np.random.default_rng(0).integers(0, 256, (1, 500, 500, 3), np.uint8)
-    exact = 16 + colours @ np.array([65.481, 128.553, 24.966]) / 255
-    ours = np.asarray(luma(colours))
+    colors = np.random.default_rng(0).integers(0, 256, (1, 500, 500, 3), np.uint8)
+    exact = 16 + colors @ np.array([65.481, 128.553, 24.966]) / 255
+    ours = np.asarray(luma(colors))
     assert np.abs(ours - exact).max() <= 0.5 + 1e-9
     assert ours.min() >= 16
     assert ours.max() <= 235
@@ -84,7 +84,7 @@ def test_even_areas_and_slopes_are_zero_exactly():
     rows, columns = np.mgrid[:40, :60].astype(np.float32)
     halved = jax.jit(halve)(jnp.full((1, 80, 120), 17.0))[0]
     for x in (np.full((40, 60), 201, np.float32), 16 + 2 * rows + 3 * columns, halved):
-        inside = np.asarray(jax.jit(normalise)(jnp.asarray(x)[None])[0])[0, 3:-3, 3:-3]
+        inside = np.asarray(jax.jit(normalize)(jnp.asarray(x)[None])[0])[0, 3:-3, 3:-3]
         np.testing.assert_array_equal(inside, 0)
 
 

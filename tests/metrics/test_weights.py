@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from interlcm_jax.errors import InterLCMError, WeightsError
+from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.metrics import arcface, fan, inception
 from interlcm_jax.metrics.arcface import ArcFace, ArcFaceConfig
 from interlcm_jax.metrics.fan import FANConfig
 from interlcm_jax.metrics.inception import InceptionConfig
 from interlcm_jax.metrics.weights import DEG, FAN, FFHQ, IDA, INCEPTION, PUBLISHED, save
 from interlcm_jax.models.weights import abstract, flat_weights, lazy_weights
-from interlcm_jax.safetensors_file import write_safetensors
 from tests.models.random_weights import fill_randomly
 
 KINDS = [
@@ -58,7 +58,7 @@ def test_a_saved_network_of_another_size_is_refused(tmp_path):
 def test_a_missing_file_is_explained(tmp_path, load, published):
     with pytest.raises(InterLCMError) as error:
         load(tmp_path / "none.pth")
-    for words in ("none.pth: no such file", published.metric, published.file, published.source, published.licence):
+    for words in ("none.pth: no such file", published.metric, published.file, published.source, published.license):
         assert words in str(error.value)
     with pytest.raises(InterLCMError, match=r"not a file\. .* needs"):
         load(tmp_path)

@@ -1,4 +1,4 @@
-"""Random weights without compiling an initialiser for every shape."""
+"""Random weights without compiling an initializer for every shape."""
 
 import math
 from collections.abc import Callable

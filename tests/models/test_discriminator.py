@@ -22,7 +22,7 @@ def images() -> jax.Array:
 
 
 def build(**options: object) -> PatchDiscriminator:
-    """The miniature with random weights; drawing them by NumPy spares compiling an initialiser for every shape."""
+    """The miniature with random weights; drawing them by NumPy spares compiling an initializer for every shape."""
     discriminator = nnx.eval_shape(lambda: PatchDiscriminator(CONFIG, rngs=nnx.Rngs(0), **options))
     generator = np.random.default_rng(0)
     for path, leaf in nnx.to_flat_state(nnx.state(discriminator)):

@@ -16,8 +16,8 @@ def norm(dtype) -> GroupNorm:
 
 def by_numpy(x: np.ndarray) -> np.ndarray:
     grouped = np.asarray(x, np.float64).reshape(*x.shape[:3], GROUPS, -1)
-    centred = grouped - grouped.mean((1, 2, 4), keepdims=True)
-    return (centred / np.sqrt(np.square(centred).mean((1, 2, 4), keepdims=True) + EPSILON)).reshape(x.shape)
+    centered = grouped - grouped.mean((1, 2, 4), keepdims=True)
+    return (centered / np.sqrt(np.square(centered).mean((1, 2, 4), keepdims=True) + EPSILON)).reshape(x.shape)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 2e-4), (jnp.bfloat16, 2e-2), (jnp.float16, 2e-3)])
@@ -45,10 +45,10 @@ def layer_norm(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ours of `x` in its dtype, and the formula's in float64."""
     norm = LayerNorm(CHANNELS, epsilon=EPSILON, dtype=x.dtype, param_dtype=jnp.float32, rngs=nnx.Rngs(0))
     exact = np.asarray(x, np.float64)
-    centred = exact - exact.mean(-1, keepdims=True)
+    centered = exact - exact.mean(-1, keepdims=True)
     actual = norm(x)
     assert actual.dtype == x.dtype
-    return np.asarray(actual, np.float64), centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + EPSILON)
+    return np.asarray(actual, np.float64), centered / np.sqrt(np.square(centered).mean(-1, keepdims=True) + EPSILON)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 2e-4), (jnp.bfloat16, 2e-2), (jnp.float16, 2e-3)])

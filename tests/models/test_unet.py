@@ -1,4 +1,4 @@
-"""UNet and ControlNet by themselves: sizes, rematerialisation, bfloat16, what is computed once, batches."""
+"""UNet and ControlNet by themselves: sizes, rematerialization, bfloat16, what is computed once, batches."""
 
 import dataclasses
 import math
@@ -40,7 +40,7 @@ def test_real_size(network, config, count):
     assert sum(math.prod(spec.shape) for spec in skeleton(build(network, config)).values()) == count
 
 
-# Rematerialisation.
+# Rematerialization.
 
 
 def equations(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:
@@ -93,7 +93,7 @@ def test_remat_of_the_controlnet(remat, count):
 
 
 def test_remat_changes_neither_loss_nor_gradients():
-    # Less optimised code, as compiling takes most of the time.
+    # Less optimized code, as compiling takes most of the time.
     step = jax.jit(gradients, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
     networks = [fill_randomly(build(UNet2DCondition, SHALLOW, remat=remat)) for remat in list(REMATS)[:3]]
     plain, *others = [jax.tree.leaves(step(*nnx.split(network), *SHALLOW_INPUTS)) for network in networks]

@@ -1,4 +1,4 @@
-"""The VAE by itself: sizes, config files, rematerialisation, bfloat16."""
+"""The VAE by itself: sizes, config files, rematerialization, bfloat16."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ def image() -> jax.Array:
 
 
 def build(config: VAEConfig = CONFIG, **options: object) -> AutoencoderKL:
-    """The miniature with random weights; drawing them by NumPy spares compiling an initialiser for every shape."""
+    """The miniature with random weights; drawing them by NumPy spares compiling an initializer for every shape."""
     vae = nnx.eval_shape(lambda: AutoencoderKL(config, rngs=nnx.Rngs(0), **options))
     generator = np.random.default_rng(0)
     for path, leaf in nnx.to_flat_state(nnx.state(vae)):

@@ -1,4 +1,4 @@
-"""arcface-pytorch's face recogniser in PyTorch, with its keys and arithmetic; GFPGAN's is the same."""
+"""arcface-pytorch's face recognizer in PyTorch, with its keys and arithmetic; GFPGAN's is the same."""
 
 import torch
 import torch.nn.functional as F

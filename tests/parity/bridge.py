@@ -12,16 +12,16 @@ import torch
 from flax import nnx
 
 from interlcm_jax.convert.rules import Table, to_jax
+from interlcm_jax.files.safetensors import from_array
 from interlcm_jax.models import weights
 from interlcm_jax.models.weights import skeleton
-from interlcm_jax.safetensors_file import from_array
 
 CLOSED_FORM, BLOCK, NETWORK = 1e-6, 2e-5, 5e-5  # maximum absolute error at unit scale, float32
 GRADIENT = 1e-4  # relative to the largest element of the PyTorch gradient
 
 
 def randomize(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Gives every weight a random value that keeps activations near unit scale, zero-initialised layers included."""
+    """Gives every weight a random value that keeps activations near unit scale, zero-initialized layers included."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
         if not tensor.is_floating_point():

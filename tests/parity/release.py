@@ -62,11 +62,11 @@ class Release:
 
     @torch.no_grad()
     def restore(self, lq: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The release's restoration, the wavelet colour fix included; arguments as in `generate`."""
+        """The release's restoration, the wavelet color fix included; arguments as in `generate`."""
         return wavelet(self.generate(lq, noise), lq.float())
 
     def generate(self, lq: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The restoration path of the release up to the colour fix, step by step, on diffusers' own scheduler.
+        """The restoration path of the release up to the color fix, step by step, on diffusers' own scheduler.
 
         Args:
             lq: (B, 3, H, W) in [-1, 1].

@@ -1,4 +1,4 @@
-"""The face recognisers against PyTorch: blocks, network, Deg and IDA by the scripts' steps, names, sizes, files."""
+"""The face recognizers against PyTorch: blocks, network, Deg and IDA by the scripts' steps, names, sizes, files."""
 
 import dataclasses
 import json
@@ -74,14 +74,14 @@ def angles(theirs, prepare, names):
 
 
 def deg_input(name):
-    grey = cv2.resize(cv2.imread(name, 0), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    return (torch.from_numpy(grey)[None].float() - 127.5) / 127.5
+    gray = cv2.resize(cv2.imread(name, 0), (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+    return (torch.from_numpy(gray)[None].float() - 127.5) / 127.5
 
 
 def ida_input(name):
     x = torch.from_numpy(cv2.imread(name).astype(np.float32) / 255.0).permute(2, 0, 1)[None]
-    grey = 0.2989 * x[:, 0] + 0.5870 * x[:, 1] + 0.1140 * x[:, 2]
-    return F.interpolate(grey[:, None], (SIZE, SIZE), mode="bilinear", align_corners=False)[0]
+    gray = 0.2989 * x[:, 0] + 0.5870 * x[:, 1] + 0.1140 * x[:, 2]
+    return F.interpolate(gray[:, None], (SIZE, SIZE), mode="bilinear", align_corners=False)[0]
 
 
 @pytest.mark.parametrize(("part", "index"), [("layer1", 0), ("layer2", 0)])

@@ -12,9 +12,9 @@ from flax import nnx
 
 from interlcm_jax.convert.clip_vision import TABLE, from_openai, is_openai, openai_config
 from interlcm_jax.convert.rules import to_jax
+from interlcm_jax.files.safetensors import LazyTensor, from_array, open_safetensors
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
 from interlcm_jax.models.weights import skeleton
-from interlcm_jax.safetensors_file import LazyTensor, from_array, open_safetensors
 from tests.parity import bridge
 
 MINIATURE = CLIPVisionConfig.miniature()

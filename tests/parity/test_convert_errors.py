@@ -9,8 +9,8 @@ import pytest
 import torch
 import transformers
 
+from interlcm_jax.files.safetensors import open_safetensors
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.safetensors_file import open_safetensors
 from tests.parity.release_files import (
     CLIP,
     SPATIAL,

@@ -11,9 +11,9 @@ from torch import nn
 
 from interlcm_jax.convert.discriminator import TABLE
 from interlcm_jax.convert.rules import places, to_torch
+from interlcm_jax.files.safetensors import from_array
 from interlcm_jax.models.discriminator import BatchNorm, DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import skeleton
-from interlcm_jax.safetensors_file import from_array
 from tests.parity.bridge import (
     BLOCK,
     CLOSED_FORM,

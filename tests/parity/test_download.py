@@ -10,10 +10,10 @@ import huggingface_hub
 import pytest
 import torch
 
-from interlcm_jax import fetch
 from interlcm_jax.cli.main import main
+from interlcm_jax.convert.released import CLIP, LCM, RELEASED
 from interlcm_jax.default_model import default_model, describe_model
-from interlcm_jax.download import CLIP, LCM, RELEASED
+from interlcm_jax.files import fetch
 from interlcm_jax.model_folder import NETWORKS, read_config
 from tests.file_server import file_server
 from tests.parity.release_files import SPATIAL, VISUAL, load
@@ -46,7 +46,7 @@ def server(places, files, monkeypatch):
         template = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         served.add_repository(LCM, {**contents(files / "lcm"), "README.md": b"", "text_encoder/model.safetensors": b""})
-        served.add_repository(CLIP, {**contents(files / "clip"), "pytorch_model.bin": b""}, licence=None)
+        served.add_repository(CLIP, {**contents(files / "clip"), "pytorch_model.bin": b""}, license=None)
         for ending in RELEASED.values():
             for network, name in (("visual_encoder", VISUAL), ("spatial_encoder", SPATIAL)):
                 served.files[f"/v0/{network}_{ending}.pth"] = (files / name).read_bytes()
@@ -69,18 +69,18 @@ def test_the_published_files_become_the_default_model(server, places, converted,
         assert (folder / f"{name}.safetensors").read_bytes() == (converted / f"{name}.safetensors").read_bytes(), name
     config = read_config(folder)
     assert (config.task, config.num_network_calls, config.image_size) == ("restoration", 3, 512)
-    licence = "non-commercial use only, see github.com/sen-mao/InterLCM"
+    license = "non-commercial use only, see github.com/sen-mao/InterLCM"
     assert config.weights == {
-        "unet": {"origin": f"{LCM}/unet", "licence": "mit"},
-        "vae": {"origin": f"{LCM}/vae", "licence": "mit"},
-        "clip_vision": {"origin": CLIP, "licence": f"see huggingface.co/{CLIP}"},
-        "visual_encoder": {"origin": "sen-mao/InterLCM v0.1.0, visual_encoder_3step.pth", "licence": licence},
-        "spatial_encoder": {"origin": "sen-mao/InterLCM v0.1.0, spatial_encoder_3step.pth", "licence": licence},
+        "unet": {"origin": f"{LCM}/unet", "license": "mit"},
+        "vae": {"origin": f"{LCM}/vae", "license": "mit"},
+        "clip_vision": {"origin": CLIP, "license": f"see huggingface.co/{CLIP}"},
+        "visual_encoder": {"origin": "sen-mao/InterLCM v0.1.0, visual_encoder_3step.pth", "license": license},
+        "spatial_encoder": {"origin": "sen-mao/InterLCM v0.1.0, spatial_encoder_3step.pth", "license": license},
     }
-    assert f"{licence} (spatial_encoder, visual_encoder)" in describe_model(folder, config)
+    assert f"{license} (spatial_encoder, visual_encoder)" in describe_model(folder, config)
     output = capsys.readouterr()
     assert f"{folder}: now the default model" in output.out
-    assert licence in output.err
+    assert license in output.err
     assert "Apache-2.0" in output.err
     # What isn't needed isn't fetched.
     assert not [path for path in asked(server) if path.endswith((".bin", ".md")) or "text_encoder" in path]
@@ -93,13 +93,13 @@ def test_the_published_files_become_the_default_model(server, places, converted,
 def test_other_models_share_the_files(server, places):
     assert download(server, "--num-network-calls", 1) == 0
     server.log.clear()
-    assert download(server, "--task", "colorization", "-o", places / "colours") == 0
+    assert download(server, "--task", "colorization", "-o", places / "colors") == 0
     assert asked(server) == {f"/v0/{name}_colorization_1step.pth" for name in ("visual_encoder", "spatial_encoder")}
-    config = read_config(places / "colours")
+    config = read_config(places / "colors")
     assert (config.task, config.num_network_calls, config.color_fix) == ("colorization", 1, "none")
     # Named with --out, it is no default.
     assert default_model() == places / "INTERLCM_MODELS" / "restoration_1step"
-    assert download(server, "--task", "colorization", "-o", places / "colours") == 2
+    assert download(server, "--task", "colorization", "-o", places / "colors") == 2
 
 
 @pytest.mark.parametrize("path", [UNET, "/v0/spatial_encoder_3step.pth"])
@@ -249,7 +249,9 @@ def test_one_download_at_a_time(server, places, capsys):
 
 
 def test_the_environment_names_another_hub(server):
-    program = "from interlcm_jax.hub import listing, matching; print(*listing(%r, matching('config.json')), sep='\\n')"
+    program = (
+        "from interlcm_jax.files.hub import listing, matching; print(*listing(%r, matching('config.json')), sep='\\n')"
+    )
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0"}
     run = subprocess.run([sys.executable, "-c", program % CLIP], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""Resizing, CLIP's preprocessing and colour correction against PyTorch."""
+"""Resizing, CLIP's preprocessing and color correction against PyTorch."""
 
 import jax
 import jax.numpy as jnp

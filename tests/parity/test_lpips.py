@@ -14,8 +14,8 @@ from interlcm_jax.convert import lpips as convert
 from interlcm_jax.convert.rules import to_jax
 from interlcm_jax.convert.writers import write_torch
 from interlcm_jax.errors import WeightsError
+from interlcm_jax.files.safetensors import from_array, write_safetensors
 from interlcm_jax.models.lpips import lpips, skeleton
-from interlcm_jax.safetensors_file import from_array, write_safetensors
 from tests.parity.bridge import GRADIENT, NETWORK, assert_close, assert_gradient_close, nhwc
 
 TAPS = (4, 9, 16, 23, 30)  # just after relu1_2, relu2_2, relu3_3, relu4_3, relu5_3

@@ -198,8 +198,8 @@ def test_both_published_formats_and_ours_give_one_score(tmp_path):
     pictures = images(33, 47)
     wanted = torch_scores(theirs, pictures).numpy()
     torch.save(theirs.state_dict(), tmp_path / "koniq.pth")
-    optimiser = {"opt/state/step": np.int64(7), "opt/state/param_states/head/kernel/momentum": np.zeros(3)}
-    np.savez(tmp_path / "koniq.npz", **official(theirs), **optimiser)
+    optimizer = {"opt/state/step": np.int64(7), "opt/state/param_states/head/kernel/momentum": np.zeros(3)}
+    np.savez(tmp_path / "koniq.npz", **official(theirs), **optimizer)
     scorers = [musiq.load(tmp_path / name, config=MINIATURE) for name in ("koniq.pth", "koniq.npz")]
     musiq.save(tmp_path / "koniq.safetensors", scorers[0])
     scorers.append(musiq.load(tmp_path / "koniq.safetensors", config=MINIATURE))

@@ -54,7 +54,7 @@ def test_equals_pytorch(release, model, calls, batch, size):
 def test_config_is_read_from_the_files(folders, model, release):
     expected = dataclasses.replace(release.config, weights=model.config.weights)
     assert model.config == expected
-    assert model.config.weights["spatial_encoder"] == {"origin": "spatial_encoder.pth", "licence": "not stated"}
+    assert model.config.weights["spatial_encoder"] == {"origin": "spatial_encoder.pth", "license": "not stated"}
 
 
 def test_convert_export_convert_is_the_identity(folders, tmp_path):

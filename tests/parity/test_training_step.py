@@ -14,10 +14,10 @@ from torch import Tensor
 
 from interlcm_jax.convert import clip_vision, controlnet, discriminator, unet, vae, visual_encoder
 from interlcm_jax.convert.rules import Table, to_jax
+from interlcm_jax.files.safetensors import from_array
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import values, with_values
 from interlcm_jax.restoration import Networks, restore
-from interlcm_jax.safetensors_file import from_array
 from interlcm_jax.training import step as training_step
 from interlcm_jax.training.stages import restoration
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights

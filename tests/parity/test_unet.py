@@ -164,7 +164,7 @@ def test_controlnet_from_unet_equals_diffusers():
     config = dataclasses.replace(UNetConfig.miniature(), time_cond_proj_dim=None)
     their_unet = torch_unet(config)
     unet = load(abstract(UNet2DCondition, config), their_unet.state_dict(), TABLE)
-    widths = (4, 4, 4, 4)  # of one shape, since each shape compiles an initialiser of its own
+    widths = (4, 4, 4, 4)  # of one shape, since each shape compiles an initializer of its own
     theirs = diffusers.ControlNetModel.from_unet(their_unet, conditioning_embedding_out_channels=widths)
     config = ControlNetConfig.from_unet(config, conditioning_embedding_out_channels=widths)
     ours = ControlNet.from_unet(unet, config, rngs=nnx.Rngs(0))

@@ -16,9 +16,9 @@ from flax import nnx
 
 from interlcm_jax.convert.rules import places, to_torch
 from interlcm_jax.convert.vae import TABLE
+from interlcm_jax.files.safetensors import from_array
 from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
 from interlcm_jax.models.weights import skeleton
-from interlcm_jax.safetensors_file import from_array
 from tests.parity.bridge import (
     BLOCK,
     CLOSED_FORM,

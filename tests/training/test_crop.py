@@ -20,7 +20,7 @@ SHAPE = (40, 64, 64, 3)
 
 
 def test_the_part_is_compared_with_the_same_part_of_the_original(monkeypatch):
-    """With a restoration that does nothing, of images of one colour a latent."""
+    """With a restoration that does nothing, of images of one color a latent."""
     pixels = MODEL.downsampling
     blocks = jax.random.uniform(jax.random.key(0), (SHAPE[0], 8, 8, 3))
     images = blocks.repeat(pixels, 1).repeat(pixels, 2)

@@ -47,7 +47,7 @@ def save_run(folder, config):
 @pytest.mark.parametrize("ema", [True, False])
 def test_the_model_has_the_trained_weights_and_the_frozen_ones(run, ema):
     folder, params, frozen = run
-    model = trained_model(folder, ema=ema, licence="CC BY-NC-SA 4.0")
+    model = trained_model(folder, ema=ema, license="CC BY-NC-SA 4.0")
     trained, others = split_weights(model.networks)
     for path, weight in params.items():
         np.testing.assert_array_equal(trained[path], weight + 1 if ema else weight, err_msg=path)
@@ -55,7 +55,7 @@ def test_the_model_has_the_trained_weights_and_the_frozen_ones(run, ema):
         np.testing.assert_array_equal(others[path], weight, err_msg=path)
     assert (model.config.num_network_calls, model.config.task, model.config.color_fix) == (1, "colorization", "none")
     origin = "mine, step 7, EMA" if ema else "mine, step 7"
-    assert model.config.weights["visual_encoder"] == {"origin": origin, "licence": "CC BY-NC-SA 4.0"}
+    assert model.config.weights["visual_encoder"] == {"origin": origin, "license": "CC BY-NC-SA 4.0"}
 
 
 def test_an_encoder_that_the_run_did_without_is_zero_and_said_to_be(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.training.samples import GREY, SEPARATOR, sample_grid
+from interlcm_jax.training.samples import GRAY, SEPARATOR, sample_grid
 
 
 def test_a_grid_has_a_row_for_each_image_and_three_columns():
@@ -14,8 +14,8 @@ def test_a_grid_has_a_row_for_each_image_and_three_columns():
         for column, images in enumerate((lq, restored, hq)):
             y, x = row * (5 + SEPARATOR), column * (7 + SEPARATOR)
             np.testing.assert_array_equal(grid[y : y + 5, x : x + 7], images[row])
-    np.testing.assert_array_equal(grid[5 : 5 + SEPARATOR], GREY)
-    np.testing.assert_array_equal(grid[:, 7 : 7 + SEPARATOR], GREY)
+    np.testing.assert_array_equal(grid[5 : 5 + SEPARATOR], GRAY)
+    np.testing.assert_array_equal(grid[:, 7 : 7 + SEPARATOR], GRAY)
 
 
 def test_pictures_that_do_not_fit_are_refused():

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interlcm_jax import losses
 from interlcm_jax.diffusion.sampler import sample
 from interlcm_jax.diffusion.schedule import consistency_coefficients
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import abstract, values, with_values
 from interlcm_jax.restoration import encode, steered_denoiser
+from interlcm_jax.training import losses
 from interlcm_jax.training.config import (
     AutoencoderConfig,
     DistillationConfig,
@@ -24,7 +24,7 @@ from interlcm_jax.training.config import (
     StartConfig,
     TrainConfig,
 )
-from interlcm_jax.training.stages import distillation, prior, restoration, stage_of, token_tower, warm_up
+from interlcm_jax.training.stages import distillation, image_encoder, prior, restoration, stage_of, warm_up
 from interlcm_jax.training.start import abstract_networks
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
 from interlcm_jax.training.step import make_step
@@ -231,14 +231,14 @@ def test_hidden_patches_are_not_seen():
     seen = jnp.arange(side * side)[None] % 3 > 0
     images = jax.random.normal(jax.random.key(0), (1, 32, 32, 3))
     hidden = jnp.repeat(jnp.repeat(~seen.reshape(1, side, side), 8, 1), 8, 2)[..., None]
-    complete = functools.partial(token_tower.completed, networks.clip_vision, networks.head, seen=seen)
+    complete = functools.partial(image_encoder.completed, networks.clip_vision, networks.head, seen=seen)
     np.testing.assert_array_equal(complete(images), complete(jnp.where(hidden, 7.0, images)))
     assert (complete(images) != complete(jnp.where(hidden, images, 7.0))).any()
 
 
 def test_patches_are_taken_row_by_row():
     image = jnp.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
-    found = token_tower.patches(image, 3)
+    found = image_encoder.patches(image, 3)
     assert found.shape == (2, 4, 27)
     np.testing.assert_array_equal(found[1, 1].reshape(3, 3, 3), image[1, :3, 3:])
 

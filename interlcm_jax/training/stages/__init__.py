@@ -4,11 +4,11 @@ import dataclasses
 
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.stage import Stage
-from interlcm_jax.training.stages import autoencoder, distillation, prior, restoration, token_tower, warm_up
+from interlcm_jax.training.stages import autoencoder, distillation, image_encoder, prior, restoration, warm_up
 
 _STAGES = {
     "autoencoder": autoencoder.STAGE,
-    "token_tower": token_tower.STAGE,
+    "token_tower": image_encoder.STAGE,
     "prior": prior.STAGE,
     "distillation": distillation.STAGE,
     "warm_up": warm_up.STAGE,

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from interlcm_jax import losses
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.restoration import Networks
+from interlcm_jax.training import losses
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.stage import POSTERIOR, Generated, Images, Stage, stream
 

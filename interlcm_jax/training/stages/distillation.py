@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from interlcm_jax import losses
 from interlcm_jax.diffusion.ddim import ddim_step
 from interlcm_jax.diffusion.sampler import sample
 from interlcm_jax.diffusion.schedule import consistency_coefficients, lcm_steps
@@ -18,6 +17,7 @@ from interlcm_jax.models.embeddings import guidance_embedding
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.weights import abstract
 from interlcm_jax.restoration import Networks, draw_noise
+from interlcm_jax.training import losses
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.stage import DIFFUSION, GUIDANCE, Images, Metrics, Stage, stream
 from interlcm_jax.training.stages.prior import encoded, merged, noise_levels, tokens

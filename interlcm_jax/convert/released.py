@@ -1,0 +1,147 @@
+"""The released models: their files from the Hugging Face hub and from GitHub, and the model folder made of them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from interlcm_jax.convert import model as conversion
+from interlcm_jax.convert.checkpoints import import_torch
+from interlcm_jax.default_model import make_default
+from interlcm_jax.errors import InterLCMError, WeightsError
+from interlcm_jax.files.atomic import check_absent
+from interlcm_jax.files.fetch import Progress, fetch
+from interlcm_jax.files.hub import Select, cached, listing
+from interlcm_jax.files.user_folders import CACHE_VARIABLE, MODELS_VARIABLE, cache_folder, models_folder
+from interlcm_jax.model_folder import CONFIG
+
+LCM, CLIP = "SimianLuo/LCM_Dreamshaper_v7", "openai/clip-vit-base-patch16"
+RELEASE = "https://github.com/sen-mao/InterLCM/releases/download/v0.1.0"
+# Of the released Visual and Spatial Encoders.
+LICENSE = "non-commercial use only, see github.com/sen-mao/InterLCM"
+# What the authors released, by task and number of network calls: how the names of the files end.
+RELEASED = {
+    ("restoration", 3): "3step",
+    ("restoration", 1): "1step",
+    ("colorization", 1): "colorization_1step",
+    ("inpainting", 1): "inpainting_1step",
+}
+_TRAINED = ("visual_encoder", "spatial_encoder")
+
+
+def download(
+    task: str = "restoration",
+    num_network_calls: int | None = None,
+    out: Path | None = None,
+    *,
+    release: str = RELEASE,
+    fetching: Progress = lambda label, count, total: None,
+    converting: conversion.Progress = lambda network, count, total: None,
+) -> Path:
+    """Downloads a released model (5 GB), converts it, and makes it the default for its task.
+
+    The files stay in `downloads_folder`, as the models share most of them; the hub's cache is used where it holds them.
+    A download that was interrupted goes on where it stopped.
+
+    Args:
+        task: "restoration", "colorization" or "inpainting".
+        num_network_calls: 3 or 1; None is the most that was released for the task.
+        out: the model folder to make; by default one in `user_folders.models_folder`, which is then the default model.
+            Where that one is there already, nothing is downloaded.
+        release: where the release's files are, for a mirror.
+        fetching: see `fetch.Progress`.
+        converting: see `convert.model.Progress`.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        InterLCMError: no such model was released, `out` exists, PyTorch isn't installed, another download is under way,
+            or as `fetch.fetch`, `hub.listing` and `convert.model.convert`.
+    """
+    calls = _calls(task, num_network_calls)
+    folder = out or _models() / f"{task}_{calls}step"
+    if out is None and (folder / CONFIG).is_file():
+        make_default(folder)
+        return folder
+    check_absent(folder)
+    if not release.startswith(("https://", "http://")):
+        raise InterLCMError(f"{release}: an address begins with https:// or http://")
+    files = {name: f"{name}_{RELEASED[task, calls]}.pth" for name in _TRAINED}
+    # Asked for at the very end, but 5 GB later would be a bad time to say so.
+    import_torch(Path(files[_TRAINED[0]]))
+    downloads = downloads_folder()
+    with _alone(downloads):
+        lcm, lcm_license = _repository(LCM, conversion.needed_lcm(), downloads, fetching)
+        clip, clip_license = _repository(CLIP, conversion.needed_clip(), downloads, fetching)
+        trained = {name: downloads / "InterLCM" / file for name, file in files.items()}
+        for path in trained.values():
+            fetch(f"{release.rstrip('/')}/{path.name}", path, progress=fetching)
+        origins = {
+            **{name: {"origin": f"{LCM}/{name}", "license": lcm_license} for name in ("unet", "vae")},
+            "clip_vision": {"origin": CLIP, "license": clip_license},
+            **{name: {"origin": f"sen-mao/InterLCM v0.1.0, {files[name]}", "license": LICENSE} for name in _TRAINED},
+        }
+        sources = conversion.Sources(str(lcm), str(clip), **trained)
+        options = {"num_network_calls": calls, "task": task, "origins": origins, "progress": converting}
+        try:
+            conversion.convert(sources, folder, **options)
+        except WeightsError as error:
+            raise InterLCMError(f"{error}\nDelete {downloads} and give the same command again.") from error
+    return folder
+
+
+def downloads_folder() -> Path:
+    """Where downloaded files are kept, in `user_folders.cache_folder`.
+
+    Raises:
+        InterLCMError: the user has no home folder, and the environment names no other.
+    """
+    try:
+        return cache_folder() / "downloads"
+    except RuntimeError as error:
+        raise InterLCMError(f"no home folder to keep downloads in; name one in {CACHE_VARIABLE}") from error
+
+
+def _models() -> Path:
+    try:
+        return models_folder()
+    except RuntimeError as error:
+        raise InterLCMError(f"no home folder to keep models in; name one in {MODELS_VARIABLE}, or --out") from error
+
+
+def _calls(task: str, num_network_calls: int | None) -> int:
+    released = [calls for name, calls in RELEASED if name == task]
+    if not released:
+        raise InterLCMError(f"task {task!r} doesn't exist; choose one of {', '.join(sorted({t for t, _ in RELEASED}))}")
+    if num_network_calls not in (None, *released):
+        numbers = " or ".join(map(str, released))
+        raise InterLCMError(f"{task} is released with {numbers} network calls, not {num_network_calls}")
+    return num_network_calls or max(released)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Only one process at a time may add to a folder's files; a killed one is no hindrance."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout as error:
+        raise InterLCMError(f"{folder}: another download is under way; wait for it to end") from error
+    with lock:
+        yield
+
+
+def _repository(name: str, select: Select, downloads: Path, progress: Progress) -> tuple[Path, str]:
+    """A hub repository's folder and its license."""
+    unstated = f"see huggingface.co/{name}"
+    with contextlib.suppress(InterLCMError):
+        return cached(name, select), unstated
+    files, license = listing(name, select)
+    for file in files:
+        label = f"{Path(name).name}/{file.name}"
+        fetch(
+            file.url, downloads / name / file.name, size=file.size, sha256=file.sha256, label=label, progress=progress
+        )
+    return downloads / name, license or unstated

@@ -1,0 +1,215 @@
+"""Folders of images through the measures: decoding in threads, full batches on every device, bad files named.
+
+An image's numbers don't depend on the batch it is in or the devices there are: batches are padded, and what the
+padding gives is thrown away; all sums over images are taken later, on the host.
+"""
+
+import dataclasses
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.evaluation.pairs import Pair
+from interlcm_jax.evaluation.per_image import Measure, Prepared, compiled
+from interlcm_jax.imaging.io import Photo, read_photo
+from interlcm_jax.runtime.batching import IN_FLIGHT, pad, replicated_sharding
+from interlcm_jax.runtime.overlap import ahead
+
+# Batches' worth of images that wait for others of their size.
+_MOST_WAITING = 4
+
+
+@dataclasses.dataclass
+class Measured:
+    """What was measured of a set of images.
+
+    Attributes:
+        rows: of each measure, each image's row by the image's name; none for images too small for it.
+        names: of the images that were measured, in order.
+        failures: what was wrong, by the name of an image that couldn't be measured.
+        warnings: what is odd about images that were.
+        digests: each reference's hash (of its pixels), by name.
+    """
+
+    rows: dict[Measure, dict[str, np.ndarray]]
+    names: list[str] = dataclasses.field(default_factory=list)
+    failures: dict[str, str] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A pair's pixels by what they are, "restored" and perhaps "hq"; its reference's hash; what is odd about it."""
+
+    images: dict[str, UInt8[np.ndarray, "H W 3"]]
+    digest: str | None
+    warnings: list[str]
+
+
+def open_pair(pair: Pair) -> Opened:
+    """Reads a pair.
+
+    Raises:
+        InterLCMError: a file can't be read, or the two are of different sizes.
+    """
+    photos = {"restored": read_photo(pair.restored)}
+    if pair.hq is not None:
+        photos["hq"] = read_photo(pair.hq)
+        sizes = [photo.pixels.shape[1::-1] for photo in photos.values()]
+        if sizes[0] != sizes[1]:
+            texts = [f"{width} x {height}" for width, height in sizes]
+            raise InterLCMError(f"{pair.restored}: {texts[0]} pixels, but its reference has {texts[1]}")
+    digest = pixels_digest(photos["hq"].pixels) if pair.hq is not None else None
+    return Opened({name: photo.pixels for name, photo in photos.items()}, digest, _odd(pair, photos))
+
+
+def pixels_digest(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
+    """SHA-256 of an image's size and pixels, whatever file they are in."""
+    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).data).hexdigest()
+
+
+def set_digest(digests: Mapping[str, str], names: Sequence[str]) -> str:
+    """One hash for the images of these names, and for the names."""
+    return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(names)).encode()).hexdigest()
+
+
+def _odd(pair: Pair, photos: Mapping[str, Photo]) -> list[str]:
+    found = []
+    if len(photos) == 2 and photos["restored"].gray != photos["hq"].gray:
+        kinds = ["gray" if photos[name].gray else "in color" for name in ("restored", "hq")]
+        found.append(f"{pair.restored}: {kinds[0]}, but its reference is {kinds[1]}; scored as it is")
+    for file, photo in zip((pair.restored, pair.hq), photos.values(), strict=False):
+        if photo.alpha is not None:
+            found.append(f"{file}: has transparency, which doesn't enter the scores")
+    return found
+
+
+def measure(
+    pairs: Sequence[Pair],
+    prepared: Mapping[Measure, Prepared],
+    *,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[], object] = lambda: None,
+) -> Measured:
+    """Measures pairs; one that can't be read costs that pair only.
+
+    Args:
+        pairs: with originals where a measure takes them.
+        prepared: the measures with their weights.
+        batch_size: images at a time on each device.
+        workers: threads that read files.
+        progress: called after every pair.
+
+    Raises:
+        InterLCMError: the device has too little memory.
+    """
+    devices = _Devices(prepared)
+    measured = Measured({one: {} for one in prepared})
+    under_way: deque[tuple[list[str], dict[Measure, Any]]] = deque()
+
+    def settle(most: int) -> None:
+        while len(under_way) > most:
+            names, results = under_way.popleft()
+            for one, result in results.items():
+                arrays = prepared[one].on_host(_first(result, len(names)))
+                measured.rows[one].update(zip(names, arrays, strict=True))
+            measured.names += names
+            for _ in names:
+                progress()
+
+    def failed(pair: Pair, error: Exception) -> None:
+        known = isinstance(error, InterLCMError)
+        measured.failures[pair.name] = str(error) if known else f"{pair.restored}: {type(error).__name__}: {error}"
+        progress()
+
+    def opened() -> Iterator[tuple[str, Opened]]:
+        for pair, future in ahead(pool, open_pair, pairs, 2 * workers + batch_size * devices.count):
+            if error := future.exception():
+                failed(pair, error)
+                continue
+            yield pair.name, _noted(measured, pair, future)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for names, images in _batches(opened(), batch_size * devices.count):
+            under_way.append((names, devices.start(images, batch_size * devices.count)))
+            settle(IN_FLIGHT - 1)
+        settle(0)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InterLCMError("the device has too little memory: lower --batch-size") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    measured.names.sort()
+    return measured
+
+
+def _first(result: Any, count: int) -> Any:
+    """The rows of images, without those of the padding."""
+    return jax.tree.map(lambda array: np.asarray(array)[:count], result)
+
+
+def _noted(measured: Measured, pair: Pair, future: "Future[Opened]") -> Opened:
+    opened = future.result()
+    measured.warnings += opened.warnings
+    if opened.digest is not None:
+        measured.digests[pair.name] = opened.digest
+    return opened
+
+
+Batch = tuple[list[str], dict[str, UInt8[np.ndarray, "B H W 3"]]]
+
+
+def _batches(opened: Iterator[tuple[str, Opened]], size: int) -> Iterator[Batch]:
+    """Batches of images of one size; where there are many sizes some aren't full, so that few images wait."""
+    waiting: dict[tuple[int, ...], list[tuple[str, Opened]]] = {}
+    for name, pair in opened:
+        shape = pair.images["restored"].shape
+        waiting.setdefault(shape, []).append((name, pair))
+        if len(waiting[shape]) == size:
+            yield _stacked(waiting.pop(shape))
+        elif sum(map(len, waiting.values())) > _MOST_WAITING * size:
+            yield _stacked(waiting.pop(next(iter(waiting))))
+    for alike in waiting.values():
+        yield _stacked(alike)
+
+
+def _stacked(pairs: Sequence[tuple[str, Opened]]) -> Batch:
+    kinds = pairs[0][1].images
+    return [name for name, _ in pairs], {kind: np.stack([pair.images[kind] for _, pair in pairs]) for kind in kinds}
+
+
+class _Devices:
+    """The measures as programs on every device of this process."""
+
+    def __init__(self, prepared: Mapping[Measure, Prepared]):
+        self.sharding = replicated_sharding()
+        mesh = getattr(self.sharding, "mesh", None)
+        self.count = 1 if mesh is None else mesh.size
+        self.split = self.sharding
+        if mesh is not None:
+            self.split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names))
+        self.programs = {one: compiled(parts, mesh, len(one.of)) for one, parts in prepared.items()}
+        self.params = {one: jax.device_put(parts.params, self.sharding) for one, parts in prepared.items()}
+
+    def start(self, images: Mapping[str, np.ndarray], size: int) -> dict[Measure, Any]:
+        """Starts every measure whose images these can be, without waiting."""
+        placed = {kind: jax.device_put(pad(array, size), self.split) for kind, array in images.items()}
+        side = min(next(iter(images.values())).shape[1:3])
+        # TF32 and bfloat16, the default on GPU and TPU, would show in the scores.
+        with jax.default_matmul_precision("highest"):
+            return {
+                one: program(self.params[one], *(placed[kind] for kind in one.of))
+                for one, program in self.programs.items()
+                if side >= one.least
+            }

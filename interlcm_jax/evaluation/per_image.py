@@ -1,0 +1,145 @@
+"""What is computed of each image on the devices; metrics (`catalog.py`) make scores of it on the host."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from interlcm_jax.faces.mtcnn import load_networks
+from interlcm_jax.metrics import identity, inception
+from interlcm_jax.metrics.image import match_colors, mean_squared_error, ssim
+from interlcm_jax.metrics.landmarks import lmd
+from interlcm_jax.metrics.musiq import MUSIQScorer
+from interlcm_jax.metrics.musiq_patches import multiscale_patches
+from interlcm_jax.metrics.niqe import Pristine, distances
+from interlcm_jax.metrics.niqe_features import BLOCK, block_moments, features
+from interlcm_jax.metrics.onet import onet_distance
+from interlcm_jax.metrics.sharpness import laplacian_variance
+from interlcm_jax.models.lpips import lpips
+
+Images = UInt8[Array, "B H W 3"]
+
+
+class Prepared(NamedTuple):
+    """A measure with its weights at hand.
+
+    Attributes:
+        params: the weights, which each device gets a copy of.
+        on_device: from `params` and the images, uint8, to arrays of B rows, each of which its own images alone decide;
+            it is compiled, and run on a share of the batch by each device.
+        on_host: from these arrays to one, of B rows.
+    """
+
+    params: Any
+    on_device: Callable[..., Any]
+    on_host: Callable[[Any], np.ndarray] = np.asarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Numbers that each image, or image and reference, gives.
+
+    Attributes:
+        of: what it is computed from: "restored", "hq" or both.
+        prepare: given what `weights` names, loaded, or else None.
+        weights: one of `weights.WEIGHTS`, or None where there are none.
+        least: sides of the smallest images, pixels.
+    """
+
+    of: tuple[str, ...]
+    prepare: Callable[[Any], Prepared]
+    weights: str | None = None
+    least: int = 1
+
+
+def plain(function: Callable[..., Any]) -> Callable[[None], Prepared]:
+    """The preparation of a function of images that has no weights."""
+    return lambda _: Prepared((), lambda _, *images: function(*images))
+
+
+def _floats(images: Images) -> Float[Array, "B H W 3"]:
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def _yiq_luma(images: Images) -> Images:
+    """Brightness as pyiqa has it, in whole levels and three equal channels."""
+    luma = sum(weight * images[..., i].astype(jnp.float32) for i, weight in enumerate((0.299, 0.587, 0.114)))
+    return jnp.repeat(jnp.round(luma)[..., None], 3, axis=-1).astype(jnp.uint8)
+
+
+def _matched(metric: Callable[..., Array]) -> Callable[[Images, Images], Array]:
+    return lambda restored, hq: metric(match_colors(_floats(restored), _floats(hq)), _floats(hq))
+
+
+def _lpips(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
+    return lpips(params, _floats(restored), _floats(hq))
+
+
+def _lpips_bgr(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
+    return _lpips(params, restored[..., ::-1], hq[..., ::-1])
+
+
+def _onet(_: None) -> Prepared:
+    def distance(onet: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
+        return onet_distance(onet, _floats(restored), _floats(hq))
+
+    return Prepared(load_networks()[2], distance)
+
+
+def _niqe(pristine: Pristine) -> Prepared:
+    return Prepared((), lambda _, images: block_moments(images), lambda rows: distances(features(rows), pristine))
+
+
+def _musiq(scorer: MUSIQScorer) -> Prepared:
+    def score(weights: Any, images: Images) -> Float[Array, "B"]:
+        return nnx.merge(scorer.graph, weights)(*multiscale_patches(images, scorer.config))
+
+    return Prepared(scorer.weights, score)
+
+
+PAIR = ("restored", "hq")
+_WINDOW, _VGG, _ONET = 11, 16, 48  # the smallest images of SSIM, LPIPS and O-Net, pixels
+
+ERROR = Measure(PAIR, plain(mean_squared_error))
+ERROR_Y = Measure(PAIR, plain(lambda restored, hq: mean_squared_error(restored, hq, "y")))
+ERROR_MATCHED = Measure(PAIR, plain(_matched(mean_squared_error)))
+SSIM = Measure(PAIR, plain(ssim), least=_WINDOW)
+SSIM_Y = Measure(PAIR, plain(lambda restored, hq: ssim(restored, hq, "y")), least=_WINDOW)
+SSIM_MATCHED = Measure(PAIR, plain(_matched(ssim)), least=_WINDOW)
+SSIM_PYIQA = Measure(
+    PAIR, plain(lambda restored, hq: ssim(_yiq_luma(restored), _yiq_luma(hq), clip=True)), least=_WINDOW
+)
+LPIPS = Measure(PAIR, lambda params: Prepared(params, _lpips), weights="lpips", least=_VGG)
+LPIPS_BGR = Measure(PAIR, lambda params: Prepared(params, _lpips_bgr), weights="lpips", least=_VGG)
+
+SHARPNESS = Measure(("restored",), plain(laplacian_variance), least=3)
+ONET = Measure(PAIR, _onet, least=_ONET)
+
+INCEPTION = Measure(("restored",), lambda network: Prepared(network, inception.features), weights="inception")
+INCEPTION_HQ = Measure(("hq",), lambda network: Prepared(network, inception.features), weights="inception")
+DEG = Measure(PAIR, lambda network: Prepared(network, identity.deg), weights="deg")
+SIMILARITY = Measure(PAIR, lambda network: Prepared(network, identity.similarity), weights="deg")
+IDA = Measure(PAIR, lambda network: Prepared(network, identity.ida), weights="ida")
+LMD = Measure(PAIR, lambda network: Prepared(network, lmd), weights="fan")
+NIQE = Measure(("restored",), _niqe, weights="niqe", least=2 * BLOCK)
+MUSIQ = Measure(("restored",), _musiq, weights="musiq")
+
+
+def compiled(prepared: Prepared, mesh: jax.sharding.Mesh | None, images: int) -> Callable[..., Any]:
+    """The part on the device as one program; on a mesh, each device runs it on its share of the batch.
+
+    Args:
+        prepared: the measure.
+        mesh: of one axis, or None for one device.
+        images: how many batches of images it takes.
+    """
+    if mesh is None:
+        return jax.jit(prepared.on_device)
+    whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(mesh.axis_names)
+    specs = (whole, *[split] * images)
+    return jax.jit(jax.shard_map(prepared.on_device, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False))

@@ -1,0 +1,1 @@
+"""Files: whole or not at all, safetensors, downloads, the Hugging Face hub, the user's folders."""

@@ -1,0 +1,1 @@
+"""Operations that pick their implementation by the platform they are compiled for."""

@@ -1,0 +1,180 @@
+"""Whole photos: their faces found and cut out, and pasted back restored; and aligned faces, which need neither."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.faces.align import align, center_face, large_enough
+from interlcm_jax.faces.detect import Detector
+from interlcm_jax.faces.mtcnn_detector import MTCNN
+from interlcm_jax.faces.paste import paste_faces, upscale_photo
+from interlcm_jax.imaging.gray import is_gray, recolor, to_gray
+from interlcm_jax.imaging.io import Photo, fit_square, read_photo
+from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.pipeline import InterLCM
+
+GRAY = ("auto", "keep", "color")
+# A photo that is enlarged so that its shorter side is as long as a face is not made longer than this.
+MAX_ENLARGED = 4096
+
+# (B, S, S, 3) restored faces -> how much of each pixel is face, (B, S, S) in [0, 1]
+Parser = Callable[[UInt8[np.ndarray, "B S S 3"]], Float[np.ndarray, "B S S"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreOptions:
+    """What is done with an image.
+
+    Attributes:
+        aligned: images are aligned faces, whole; else photos to find faces in.
+        upscale: how many times larger than the photo the result is, 1 or more; for aligned faces without meaning.
+        only_center_face: of several faces, only the one nearest the photo's center is restored.
+        gray: what colors the result has. "color": the network's. "keep": the image's own, so that only light and
+            shade are restored. "auto": its own where the image is near-gray, be it plain or of one tint, else the
+            network's; always the network's for colorization.
+    """
+
+    aligned: bool = False
+    upscale: float = 2.0
+    only_center_face: bool = False
+    gray: str = "auto"
+
+    def __post_init__(self):
+        if self.gray not in GRAY:
+            raise InterLCMError(f"gray is {self.gray!r}, but must be one of {', '.join(GRAY)}")
+        if not 1 <= self.upscale <= 16:
+            raise InterLCMError(f"upscale is {self.upscale}, but must be from 1 to 16")
+
+
+DEFAULT = RestoreOptions()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExtractedFaces:
+    """An image on its way.
+
+    Attributes:
+        photo: the file's content; its pixels enlarged where a photo's shorter side was shorter than a face.
+        faces: the faces cut out, uint8 RGB at the model's size.
+        matrices: for each face, from the photo's pixels to the face's; none for an aligned face.
+    """
+
+    photo: Photo
+    faces: list[UInt8[np.ndarray, "S S 3"]]
+    matrices: list[Float[np.ndarray, "2 3"]] = dataclasses.field(default_factory=list)
+
+
+def restore_photo(
+    model: InterLCM,
+    photo: Photo | Path,
+    treatment: RestoreOptions = DEFAULT,
+    detector: Detector | None = None,
+    parser: Parser | None = None,
+    **options: Any,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Restores the faces of one image; one without a face comes back enlarged and otherwise as it was.
+
+    Many images are better restored together, as `interlcm restore` does with `overlap.overlapped`: their faces then
+    share batches.
+
+    Args:
+        model: the model.
+        photo: an image, or its file.
+        treatment: what is done with it.
+        detector: finds the faces; None is MTCNN.
+        parser: see `paste_back`.
+        **options: `batch_size`, `seed` and the others of `InterLCM.restore_all`.
+
+    Raises:
+        InterLCMError: the file can't be read, or the networks gave NaN or infinity.
+    """
+    if detector is None and not treatment.aligned:
+        detector = MTCNN()
+    opened = extract_faces(photo, model.config, treatment, detector)
+    restored = list(model.restore_all(opened.faces, **options))
+    if any(face is None for face in restored):
+        raise InterLCMError("the networks gave NaN or infinity; try float32")
+    pixels, _ = paste_back(opened, restored, model.config, treatment, parser)
+    return pixels
+
+
+def extract_faces(
+    photo: Photo | Path, config: ModelConfig, treatment: RestoreOptions, detector: Detector | None
+) -> ExtractedFaces:
+    """Reads an image and cuts its faces out.
+
+    Args:
+        photo: an image, or its file.
+        config: the model's: its size and its task.
+        treatment: see there.
+        detector: finds the faces; not needed for aligned ones.
+
+    Raises:
+        InterLCMError: the file can't be read.
+    """
+    photo = photo if isinstance(photo, Photo) else read_photo(photo)
+    size = config.image_size
+    if treatment.aligned:
+        return ExtractedFaces(photo, [_as_trained(fit_square(photo.pixels, size), config)])
+    photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, _enlargement(photo.pixels, size)))
+    found = large_enough(detector(photo.pixels))
+    if treatment.only_center_face and found:
+        found = [center_face(found, photo.pixels)]
+    cut = [align(photo.pixels, face.landmarks, size) for face in found]
+    return ExtractedFaces(photo, [_as_trained(face, config) for face, _ in cut], [matrix for _, matrix in cut])
+
+
+def paste_back(
+    opened: ExtractedFaces,
+    restored: list[UInt8[np.ndarray, "S S 3"]],
+    config: ModelConfig,
+    treatment: RestoreOptions,
+    parser: Parser | None = None,
+) -> tuple[UInt8[np.ndarray, "H W 3"], list[UInt8[np.ndarray, "S S 3"]]]:
+    """The image restored, and its faces as they were pasted.
+
+    Args:
+        opened: the image.
+        restored: its faces, restored, in the same order.
+        config: the model's.
+        treatment: the same as when it was opened.
+        parser: masks of what is face; without it the faces' squares are pasted with soft edges.
+    """
+    if keeps_colors(opened.photo.pixels, config, treatment):
+        restored = [recolor(face, lq) for face, lq in zip(restored, opened.faces, strict=True)]
+    if treatment.aligned:
+        return restored[0], restored
+    ground = upscale_photo(opened.photo.pixels, treatment.upscale)
+    masks = list(parser(np.stack(restored))) if parser and restored else None
+    return paste_faces(ground, restored, opened.matrices, treatment.upscale, masks), restored
+
+
+def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h 2w 3"]:
+    """An image and what it became, the first resized to the second's size."""
+    if before.shape != after.shape:
+        before = cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.concatenate([before, after], axis=1)
+
+
+def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, treatment: RestoreOptions) -> bool:
+    """Whether the result has the image's own colors (see `RestoreOptions.gray`)."""
+    if treatment.gray != "auto":
+        return treatment.gray == "keep"
+    return config.task != "colorization" and is_gray(pixels)
+
+
+def _as_trained(face: UInt8[np.ndarray, "S S 3"], config: ModelConfig) -> UInt8[np.ndarray, "S S 3"]:
+    """Colorization was trained on gray faces only."""
+    return to_gray(face) if config.task == "colorization" else face
+
+
+def _enlargement(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> float:
+    """How much a photo is enlarged before anything else: its shorter side to a face's size, as in the release."""
+    height, width = pixels.shape[:2]
+    return max(1.0, min(size / min(height, width), MAX_ENLARGED / max(height, width)))

@@ -1,0 +1,37 @@
+"""Compiled programs kept on disk: the second run of a command starts without compiling."""
+
+import os
+from pathlib import Path
+
+from interlcm_jax.files.user_folders import cache_folder
+
+# Programs that compile faster than this aren't worth a file, in seconds.
+MIN_COMPILE_TIME = 0.5
+
+
+def enable(folder: Path | None = None) -> Path | None:
+    """Switches on JAX's persistent compilation cache for this process.
+
+    A folder that `jax_compilation_cache_dir` names already is left as it is.
+
+    Args:
+        folder: where programs are kept; by default `user_folders.cache_folder`.
+
+    Returns:
+        The folder; or None where nothing can be written, and the process goes on without a cache.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return Path(jax.config.jax_compilation_cache_dir)
+    try:
+        folder = Path(folder or cache_folder()) / "xla"
+        folder.mkdir(parents=True, exist_ok=True)
+    # RuntimeError: the user has no home folder, as in containers.
+    except (OSError, RuntimeError):
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_TIME)
+    return folder

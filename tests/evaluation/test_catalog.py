@@ -1,0 +1,121 @@
+"""The ways of computing a metric, against the formulas of those whose choices they are."""
+
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.evaluation import per_image
+from interlcm_jax.evaluation.catalog import METRICS
+from interlcm_jax.evaluation.metric import Metric, mean, score
+from interlcm_jax.evaluation.protocols import PROTOCOLS, named
+from tests.evaluation.pictures import picture, spoilt
+
+WINDOW = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+
+
+def one(name: str, restored: np.ndarray, hq: np.ndarray) -> float:
+    """A metric of one pair."""
+    metric = METRICS[name]
+    measure = metric.measures[0]
+    prepared = measure.prepare(None)
+    rows = prepared.on_host(prepared.on_device(prepared.params, restored[None], hq[None]))
+    return score(metric, {measure: {"x": rows[0]}}, ["x"]).value
+
+
+def matched(restored: np.ndarray, hq: np.ndarray) -> np.ndarray:
+    """As VQFR's script does it: mean and deviation, twice, in levels of 255."""
+    x, y = restored.astype(np.float64), hq.astype(np.float64)
+    for _ in range(2):
+        x = x - x.mean(axis=(0, 1)) + y.mean(axis=(0, 1))
+        x = x / x.std(axis=(0, 1)) * y.std(axis=(0, 1))
+    return x
+
+
+def test_matching_colors_first_is_vqfrs():
+    hq = picture(0, 40)
+    restored = spoilt((hq * 0.8 + 30).astype(np.uint8), 6)
+    x = matched(restored, hq)
+    wanted = 10 * np.log10(255**2 / np.mean((x - hq) ** 2))
+    assert one("psnr-matched", restored, hq) == pytest.approx(wanted, abs=2e-5)
+    assert wanted > one("psnr", restored, hq) + 3
+    wanted = structural_similarity(hq.astype(np.float64), x, channel_axis=-1, **WINDOW)
+    assert one("ssim-matched", restored, hq) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_flat_image_can_be_matched():
+    hq = picture(0, 40)
+    flat = np.full_like(hq, 100)
+    wanted = 10 * np.log10(255**2 / np.mean((hq - hq.mean(axis=(0, 1))) ** 2))
+    assert one("psnr-matched", flat, hq) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_pyiqas_ssim_is_of_rounded_luma_and_never_below_zero():
+    hq = picture(1, 40)
+    restored = spoilt(hq, 20)
+    luma = [np.rint(x @ np.array([0.299, 0.587, 0.114])) for x in (hq, restored)]
+    # Where no structure is opposed, clipping changes nothing.
+    assert one("ssim-pyiqa", restored, hq) == pytest.approx(structural_similarity(*luma, **WINDOW), abs=1e-4)
+    assert one("ssim-pyiqa", 255 - hq, hq) == pytest.approx(0, abs=1e-2)
+    assert one("ssim-y", 255 - hq, hq) < -0.1
+
+
+def test_equal_images():
+    hq = picture(2, 40)
+    assert one("psnr", hq, hq) == np.inf
+    assert one("ssim", hq, hq) == 1
+
+
+def test_the_mean_is_exact_and_takes_infinity():
+    assert mean([1e16, 1.0, -1e16]) == pytest.approx(1 / 3)
+    assert mean([1.0, np.inf]) == np.inf
+    assert np.isnan(mean([1.0, np.nan]))
+
+
+def test_scores_below_the_least_do_not_enter():
+    measure = per_image.Measure(("restored",), per_image.plain(lambda x: x))
+    metric = Metric("angle", "Angle", "lower", "", "", (measure,), lambda rows: rows, least_score=1.0)
+    found = score(metric, {measure: {"a": 0.5, "b": 2.0, "c": 4.0}}, ["a", "b", "c"])
+    assert (found.value, found.count) == (3.0, 2)
+    assert found.images["a"] == 0.5
+    assert score(metric, {measure: {"a": 0.5}}, ["a"]).value is None
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_protocols_are_whole(protocol):
+    metrics = protocol.choose()
+    assert len({metric.title for metric in metrics} | {metric.name for metric in metrics}) >= len(metrics)
+    for metric in metrics:
+        assert metric.how
+        assert metric.source
+        assert (metric.per_image is None) != (metric.of_set is None)
+        assert metric.per_image is None or len(metric.measures) == 1
+
+
+def test_metrics_are_chosen_by_name_or_title():
+    assert [metric.name for metric in named("vqfr").choose(["SSIM", "psnr-matched"])] == [
+        "psnr-matched",
+        "ssim-matched",
+    ]
+    with pytest.raises(InterLCMError, match="vqfr has no metric psnr-y; it has psnr-matched, ssim-matched"):
+        named("vqfr").choose(["psnr-y"])
+    with pytest.raises(InterLCMError, match="choose one of basicsr"):
+        named("basic")
+
+
+def test_what_an_installation_brings_needs_no_weights():
+    metrics = named("installed").choose()
+    assert [metric.name for metric in metrics] == ["psnr", "ssim", "onet", "sharpness"]
+    assert not any(metric.weights for metric in metrics)
+
+
+def test_the_distance_of_features_grows_with_the_damage():
+    hq = picture(3, 64)
+    assert one("onet", hq, hq) == 0
+    assert 0 < one("onet", spoilt(hq, 4), hq) < one("onet", spoilt(hq, 40), hq)
+
+
+def test_sharpness_is_of_the_restored_image_alone():
+    metric = METRICS["sharpness"]
+    assert not metric.needs_reference
+    assert metric.measures[0].of == ("restored",)

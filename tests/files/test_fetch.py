@@ -1,0 +1,248 @@
+"""Downloads that are cut off, go on, start again or fail: against a server on this machine."""
+
+import errno
+import hashlib
+import logging
+import shutil
+
+import pytest
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files import fetch as fetch_module
+from interlcm_jax.files.fetch import fetch
+from tests.file_server import file_server
+
+DATA = bytes(range(256)) * 40
+CHANGED = DATA[::-1] + b"more"
+HALF = len(DATA) // 2
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetch_module, "FIRST_WAIT", 0.0)
+    with file_server() as served:
+        served.files["/file"] = DATA
+        yield served
+
+
+@pytest.fixture
+def once(monkeypatch):
+    """The first lost connection ends a download, as Ctrl-C or the end of the process would."""
+    monkeypatch.setattr(fetch_module, "RETRIES", 0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "weights.pth"
+
+
+def left(path):
+    """Names in the folder, when all is done and well."""
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+def interrupted(server, path, at=HALF):
+    server.cuts["/file"] = [at]
+    with pytest.raises(InterLCMError):
+        fetch(f"{server.url}/file", path)
+    assert left(path) == ["weights.pth.partial", "weights.pth.partial.json"]
+    assert path.with_name("weights.pth.partial").stat().st_size == at
+    server.log.clear()
+
+
+def test_a_file_comes_whole_and_is_not_asked_for_again(server, path):
+    seen = []
+    digest = hashlib.sha256(DATA).hexdigest()
+    fetch(f"{server.url}/file", path, size=len(DATA), sha256=digest, progress=lambda *report: seen.append(report))
+    assert path.read_bytes() == DATA
+    assert left(path) == ["weights.pth"]
+    assert (seen[0], seen[-1]) == (("weights.pth", 0, len(DATA)), ("weights.pth", len(DATA), len(DATA)))
+    fetch(f"{server.url}/file", path)
+    assert server.asked("/file") == [0]
+    # A file of another size is another version's.
+    server.files["/file"] = CHANGED
+    fetch(f"{server.url}/file", path, size=len(CHANGED))
+    assert path.read_bytes() == CHANGED
+
+
+@pytest.mark.usefixtures("once")
+def test_only_the_missing_bytes_are_asked_for(server, path):
+    interrupted(server, path)
+    seen = []
+    fetch(f"{server.url}/file", path, progress=lambda label, count, total: seen.append(count))
+    assert path.read_bytes() == DATA
+    assert left(path) == ["weights.pth"]
+    assert server.log == [("/file", HALF, f'"{hashlib.sha256(DATA).hexdigest()}"')]
+    assert seen[0] == HALF
+
+
+@pytest.mark.usefixtures("once")
+def test_what_an_exception_interrupts_goes_on_too(server, path):
+    def stop(label, count, total):
+        if count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(f"{server.url}/file", path, progress=stop)
+    count = path.with_name("weights.pth.partial").stat().st_size
+    assert count > 0
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+    # All may have come in one piece: then nothing is left to ask for.
+    assert server.asked("/file") == ([0] if count == len(DATA) else [0, count])
+
+
+def test_lost_connections_are_tried_again(server, path, caplog):
+    server.cuts["/file"] = [10, 0, 100, None]
+    with caplog.at_level(logging.WARNING):
+        fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+    assert server.asked("/file") == [0, 10, 10, 110]
+    assert "weights.pth: the connection ended after 10 of 10240 bytes; trying again in 0 s (1 of 5)" in caplog.text
+
+
+def test_a_connection_that_keeps_ending_but_brings_something_is_not_given_up(server, path):
+    server.cuts["/file"] = [100] * (2 * fetch_module.RETRIES)
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+
+
+def test_a_server_in_trouble_is_asked_again(server, path):
+    server.codes = [503, 429, 500]
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_a_file_that_changed_meanwhile_starts_again(server, path, monkeypatch, heeds):
+    with monkeypatch.context() as context:
+        context.setattr(fetch_module, "RETRIES", 0)
+        interrupted(server, path)
+    server.files["/file"], server.heeds_if_range = CHANGED, heeds
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == CHANGED
+    assert server.asked("/file") == ([HALF] if heeds else [HALF, 0])
+    assert left(path) == ["weights.pth"]
+
+
+def test_a_file_that_became_shorter_starts_again(server, path, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr(fetch_module, "RETRIES", 0)
+        interrupted(server, path)
+    server.files["/file"], server.heeds_if_range = DATA[:100], False
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA[:100]
+
+
+@pytest.mark.usefixtures("once")
+@pytest.mark.parametrize("headers", [{"ETag": None}, {"ETag": 'W/"weak"'}])
+def test_without_a_strong_validator_all_is_asked_for(server, path, headers):
+    server.headers = headers
+    interrupted(server, path)
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+    assert server.asked("/file") == [0]
+
+
+@pytest.mark.usefixtures("once")
+def test_a_date_is_a_validator_too(server, path):
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+    server.headers = {"ETag": None, "Last-Modified": date}
+    interrupted(server, path)
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+    assert server.log == [("/file", HALF, date)]
+
+
+@pytest.mark.usefixtures("once")
+def test_a_server_without_ranges_sends_all(server, path):
+    interrupted(server, path)
+    server.takes_ranges = False
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("once")
+def test_a_process_killed_just_before_the_end_asks_for_nothing(server, path):
+    interrupted(server, path)
+    path.with_name("weights.pth.partial").write_bytes(DATA)
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+    assert server.log == []
+
+
+@pytest.mark.usefixtures("once")
+def test_bytes_of_an_unknown_version_are_not_gone_on_with(server, path):
+    interrupted(server, path)
+    path.with_name("weights.pth.partial.json").unlink()
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+    assert server.asked("/file") == [0]
+
+
+def test_a_connection_that_always_ends_is_given_up_and_what_came_is_kept(server, path):
+    server.cuts["/file"] = [100, *[0] * 10]
+    with pytest.raises(InterLCMError) as raised:
+        fetch(f"{server.url}/file", path)
+    partial = path.with_name("weights.pth.partial")
+    assert str(raised.value) == (
+        f"{server.url}/file: the download failed (the connection ended after 100 of {len(DATA)} bytes) after 5 "
+        f"retries; 100 bytes of it are kept in {partial}; check the connection, then give the same command again"
+    )
+    assert server.asked("/file") == [0, *[100] * 5]
+    assert partial.read_bytes() == DATA[:100]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(("code", "gist"), [(404, "moved or withdrawn"), (403, "the server refuses it")])
+def test_a_refusal_is_final(server, path, code, gist):
+    server.codes = [code]
+    url = f"{server.url}/file" if code != 404 else f"{server.url}/absent"
+    with pytest.raises(InterLCMError, match=rf"{url}: {code} .*{gist}.* weights\.pth can't be downloaded"):
+        fetch(url, path)
+    assert len(server.log) == 1
+
+
+def test_no_connection(path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetch_module, "FIRST_WAIT", 0.0)
+    with file_server() as gone:
+        pass
+    with pytest.raises(InterLCMError, match=rf"{gone.url}/file: the download failed \(no connection: .* the same comm"):
+        fetch(f"{gone.url}/file", path)
+
+
+def test_what_is_not_what_the_hub_lists(server, path):
+    with pytest.raises(InterLCMError, match=f"{len(DATA)} bytes instead of 7"):
+        fetch(f"{server.url}/file", path, size=7)
+    with pytest.raises(InterLCMError, match="SHA-256 differs"):
+        fetch(f"{server.url}/file", path, sha256="0" * 64)
+    # What is wrong isn't gone on with.
+    assert left(path) == []
+
+
+def test_a_full_disk_is_told_before(server, path, monkeypatch):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=len(DATA) - 1))
+    with pytest.raises(InterLCMError, match=r"the disk is too full: 0\.00 GB are needed"):
+        fetch(f"{server.url}/file", path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=len(DATA)))
+    fetch(f"{server.url}/file", path)
+
+
+def test_a_disk_that_becomes_full(server, path, monkeypatch):
+    original = fetch_module._write_all
+
+    def full(file, chunk):
+        original(file, chunk[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    partial = path.with_name("weights.pth.partial")
+    with monkeypatch.context() as context:
+        context.setattr(fetch_module, "_write_all", full)
+        with pytest.raises(InterLCMError, match=rf"{partial}: can't be written \(No space left on device\)"):
+            fetch(f"{server.url}/file", path)
+    fetch(f"{server.url}/file", path)
+    assert path.read_bytes() == DATA
+    assert server.asked("/file") == [0, 100]

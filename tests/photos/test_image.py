@@ -1,0 +1,206 @@
+"""Photos opened and closed around any restoration: sizes, places, colors, tasks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from skimage import data
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.faces.align import template
+from interlcm_jax.faces.detect import Face
+from interlcm_jax.faces.paste import upscale_photo
+from interlcm_jax.imaging.gray import to_gray
+from interlcm_jax.imaging.io import Photo
+from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.photos.image import (
+    MAX_ENLARGED,
+    RestoreOptions,
+    extract_faces,
+    paste_back,
+    restore_photo,
+    side_by_side,
+)
+
+CONFIG = ModelConfig.miniature()
+SIZE = CONFIG.image_size
+SEPIA = np.array([24, 8, 0], np.uint8)
+
+
+def face(left: float, top: float, side: float, turn: float = 0) -> Face:
+    """A face whose aligned square is this one, turned about its middle by so many degrees."""
+    points = template(SIZE) * (side / SIZE)
+    middle, angle = side / 2, np.deg2rad(turn)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    landmarks = (points - middle) @ rotation.T + middle + [left, top]
+    return Face(np.array([left, top, left + side, top + side]), landmarks, 1.0)
+
+
+def finding(*faces: Face):
+    """A detector that always finds these, and keeps the photos it saw."""
+    seen = []
+
+    def detector(photo):
+        seen.append(photo)
+        return list(faces)
+
+    detector.seen = seen
+    return detector
+
+
+def astronaut(size: int = 256) -> np.ndarray:
+    return np.ascontiguousarray(data.astronaut()[: 2 * size : 2, : 2 * size : 2])
+
+
+def test_an_untouched_face_leaves_the_photo_as_it_is():
+    photo, treatment = astronaut(), RestoreOptions(upscale=1)
+    opened = extract_faces(Photo(photo), CONFIG, treatment, finding(face(80, 20, SIZE), face(150, 150, SIZE)))
+    assert [cut.shape for cut in opened.faces] == [(SIZE, SIZE, 3)] * 2
+    result, faces = paste_back(opened, opened.faces, CONFIG, treatment)
+    assert result.shape == photo.shape
+    assert np.abs(result.astype(int) - photo).max() <= 3
+    assert len(faces) == 2
+
+
+@pytest.mark.parametrize("upscale", [1, 2, 1.5])
+def test_a_changed_face_changes_its_place_and_no_other(upscale):
+    photo, treatment = astronaut(), RestoreOptions(upscale=upscale)
+    opened = extract_faces(Photo(photo), CONFIG, treatment, finding(face(80, 40, 100, turn=30)))
+    before, _ = paste_back(opened, opened.faces, CONFIG, treatment)
+    after, _ = paste_back(opened, [255 - opened.faces[0]], CONFIG, treatment)
+    assert after.shape == (256 * upscale, 256 * upscale, 3)
+    changed = np.argwhere((after != before).any(axis=-1)) / upscale
+    assert np.abs(changed.mean(axis=0) - [90, 130]).max() < 6
+    # Half the diagonal of the turned square.
+    assert np.linalg.norm(changed - [90, 130], axis=1).max() < 73
+
+
+def test_a_small_photo_is_enlarged_first():
+    photo = astronaut()[:40, :32]
+    opened = extract_faces(Photo(photo), CONFIG, RestoreOptions(), detector := finding(face(0, 0, SIZE)))
+    assert detector.seen[0].shape == (80, SIZE, 3)
+    result, _ = paste_back(opened, opened.faces, CONFIG, RestoreOptions())
+    assert result.shape == (160, 2 * SIZE, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 4000), (3, 20_000), (8, 8), (1, 1)])
+def test_thin_and_tiny_photos_stay_within_bounds(shape):
+    detector = finding()
+    opened = extract_faces(Photo(np.zeros((*shape, 3), np.uint8)), CONFIG, RestoreOptions(), detector)
+    assert opened.faces == []
+    assert max(detector.seen[0].shape) <= max(MAX_ENLARGED, *shape)
+
+
+def test_faces_too_small_to_restore_are_left_out():
+    detector = finding(face(10, 10, 18), face(50, 50, 40))
+    assert len(extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(), detector).faces) == 1
+
+
+def test_only_the_face_in_the_middle():
+    detector = finding(face(0, 0, 60), face(100, 100, 60), face(190, 0, 60))
+    opened = extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(only_center_face=True), detector)
+    [matrix] = opened.matrices
+    assert np.abs(matrix @ [130, 130, 1] - SIZE / 2).max() < 1
+    assert extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(only_center_face=True), finding()).faces == []
+
+
+def test_a_parser_keeps_what_is_no_face():
+    photo, treatment = astronaut(), RestoreOptions(upscale=1)
+    opened = extract_faces(Photo(photo), CONFIG, treatment, finding(face(80, 20, SIZE)))
+    dark = [np.zeros_like(opened.faces[0])]
+    nothing, _ = paste_back(opened, dark, CONFIG, treatment, lambda faces: np.zeros(faces.shape[:3], np.float32))
+    np.testing.assert_array_equal(nothing, photo)
+    everything, _ = paste_back(opened, dark, CONFIG, treatment, lambda faces: np.ones(faces.shape[:3], np.float32))
+    assert everything[20 + SIZE // 2, 80 + SIZE // 2].max() == 0
+
+
+def test_an_aligned_face_is_the_whole_image():
+    treatment = RestoreOptions(aligned=True)
+    opened = extract_faces(Photo(astronaut()), CONFIG, treatment, None)
+    assert [cut.shape for cut in opened.faces] == [(SIZE, SIZE, 3)]
+    result, [pasted] = paste_back(opened, [255 - opened.faces[0]], CONFIG, treatment)
+    np.testing.assert_array_equal(result, 255 - opened.faces[0])
+    np.testing.assert_array_equal(pasted, result)
+
+
+def restored_colors(photo: np.ndarray, gray: str, task: str = "restoration") -> tuple[np.ndarray, np.ndarray]:
+    """What the networks saw and what came out, when they turn all they see red."""
+    config, treatment = dataclasses.replace(CONFIG, task=task), RestoreOptions(aligned=True, gray=gray)
+    opened = extract_faces(Photo(photo), config, treatment, None)
+    red = np.broadcast_to(np.array([180, 60, 60], np.uint8), opened.faces[0].shape)
+    return opened.faces[0], paste_back(opened, [red], config, treatment)[0].astype(int)
+
+
+@pytest.mark.parametrize(
+    ("gray", "kind", "kept"),
+    [
+        ("auto", "plain", True),
+        ("auto", "sepia", True),
+        ("auto", "color", False),
+        ("keep", "color", True),
+        ("color", "plain", False),
+    ],
+)
+def test_whose_colors_the_result_has(gray, kind, kept):
+    plain = to_gray(np.clip(astronaut(), 0, 200))
+    photo = {"plain": plain, "sepia": plain + SEPIA, "color": astronaut()}[kind]
+    seen, result = restored_colors(photo, gray)
+    differences = (result[..., 0] - result[..., 2], seen[..., 0].astype(int) - seen[..., 2])
+    if kept:
+        clipped = ((result == 0) | (result == 255)).any(axis=-1)
+        assert np.abs(differences[0] - differences[1])[~clipped].max() <= 1
+    else:
+        assert (differences[0] == 120).all()
+
+
+def test_colorization_sees_gray_and_gives_colors():
+    plain = to_gray(astronaut())
+    for photo in (plain, astronaut()):
+        seen, result = restored_colors(photo, "auto", "colorization")
+        assert np.ptp(seen, axis=-1).max() == 0
+        assert (result[..., 0] - result[..., 2] == 120).all()
+
+
+def test_side_by_side():
+    sheet = side_by_side(np.zeros((4, 6, 3), np.uint8), np.full((8, 12, 3), 9, np.uint8))
+    assert sheet.shape == (8, 24, 3)
+    assert (sheet[:, :12].max(), sheet[:, 12:].min()) == (0, 9)
+
+
+@pytest.mark.parametrize("wrong", [{"gray": "sepia"}, {"upscale": 0.5}, {"upscale": 100}, {"upscale": float("nan")}])
+def test_treatments_that_do_not_exist(wrong):
+    with pytest.raises(InterLCMError, match=next(iter(wrong))):
+        RestoreOptions(**wrong)
+
+
+class Darkening:
+    """A model that halves every face it is given."""
+
+    config = CONFIG
+
+    def __init__(self, answer=lambda face: face // 2):
+        self.answer, self.options = answer, []
+
+    def restore_all(self, faces, **options):
+        self.options.append(options)
+        return map(self.answer, faces)
+
+
+def test_one_photo_at_once():
+    photo, model, treatment = astronaut(), Darkening(), RestoreOptions(upscale=1)
+    result = restore_photo(model, Photo(photo), treatment, finding(face(80, 20, SIZE)), batch_size=2, seed=7)
+    place = np.s_[20 + SIZE // 4 : 20 + SIZE * 3 // 4, 80 + SIZE // 4 : 80 + SIZE * 3 // 4]
+    assert np.abs(result[place].astype(int) - photo[place] // 2).max() <= 3
+    assert model.options == [{"batch_size": 2, "seed": 7}]
+
+
+def test_one_photo_without_a_face_and_the_detector_that_is_there():
+    brick = data.brick()[::2, ::2, None].repeat(3, -1)
+    for parser in (None, lambda faces: np.ones(faces.shape[:3], np.float32)):
+        result = restore_photo(Darkening(), Photo(brick), RestoreOptions(upscale=2), parser=parser)
+        np.testing.assert_array_equal(result, upscale_photo(brick, 2))
+
+
+def test_one_photo_that_is_not_finite():
+    with pytest.raises(InterLCMError, match="NaN or infinity"):
+        restore_photo(Darkening(lambda face: None), Photo(astronaut()), RestoreOptions(aligned=True))
