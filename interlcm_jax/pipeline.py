@@ -155,8 +155,8 @@ class InterLCM:
 
     def restore(
         self,
-        lq: UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"],
-        noise: Float[Array, "calls b h w L"] | None = None,
+        lq: UInt8[Array | np.ndarray, "B H W 3"] | Float[Array | np.ndarray, "B H W 3"],
+        noise: Float[Array | np.ndarray, "calls b h w L"] | None = None,
         seed: int = 0,
         color_fix: str | None = None,
         *,

@@ -95,7 +95,7 @@ class PatchDiscriminator(nnx.Module):
         """
         return self.features(image, train)[-1]
 
-    def features(self, image: Float[Array, "B H W 3"], train: bool) -> list[Float[Array, "B h w C"]]:
+    def features(self, image: Float[Array, "B H W 3"], train: bool) -> list[Float[Array, "B _ _ _"]]:
         """What each `LeakyReLU` gives, the logits last; resolutions fall. The arguments are those of a call."""
         features, x = [], image
         for layer in self.main:

@@ -172,7 +172,7 @@ def _pixel_losses(
 
 def _judge(
     discriminator: PatchDiscriminator, batch_norm: str, params: Weights, images: Array, statistics: Weights
-) -> tuple[list[Float[Array, "B h w C"]], Weights]:
+) -> tuple[list[Float[Array, "B _ _ _"]], Weights]:
     """The discriminator's features in training, the logits last, and its moved statistics."""
 
     def features(images: Array) -> tuple[list[Array], Weights]:

@@ -95,7 +95,7 @@ def discriminator_real_hinge(real: Float[Array, "B h w 1"]) -> Float[Array, ""]:
     return jax.nn.relu(1 - real).mean()
 
 
-def matching(fake: Sequence[Float[Array, "B h w C"]], real: Sequence[Float[Array, "B h w C"]]) -> Float[Array, ""]:
+def matching(fake: Sequence[Float[Array, "B _ _ _"]], real: Sequence[Float[Array, "B _ _ _"]]) -> Float[Array, ""]:
     """Mean absolute difference of the discriminator's features of restored and real images, a layer as much as another.
 
     It ties what the discriminator asks for to the very image (Wang et al. 2018, pix2pixHD, equation 4).
