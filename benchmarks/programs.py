@@ -29,6 +29,8 @@ from interlcm_jax.training.step import make_step
 
 # Sizes of the networks, by the name that `ModelConfig` and a training run's config have for them.
 SIZES = {"miniature": "miniature", "small": "small", "full": "released"}
+# What the backward pass of a training step computes again: nothing, the networks' blocks, or whole network calls too.
+REMAT = ("none", "blocks", "calls")
 
 
 def model_config(size: str) -> ModelConfig:
@@ -168,7 +170,7 @@ def train_config(size: str, *, remat: str = "blocks", **options: Any) -> TrainCo
 
     Args:
         size: of the networks.
-        remat: what the backward pass computes again, of `training.config.REMAT`.
+        remat: what the backward pass computes again, of `REMAT`.
         options: other fields of `TrainConfig`, such as `batch_size` and `dtype`.
     """
     config = TrainConfig(

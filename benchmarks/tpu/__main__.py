@@ -38,12 +38,12 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from benchmarks.programs import RESTORATION, SIZES, Program, Setting, model_config, train_config, training_step
+from benchmarks.programs import REMAT, RESTORATION, SIZES, Program, Setting, model_config, train_config, training_step
 from benchmarks.report import Report, add_output
 from benchmarks.tpu.flops import matrix_flops
 from benchmarks.tpu.hlo import collective_bytes, hbm_bytes, megacycles
 from interlcm_jax.runtime import compiler_options
-from interlcm_jax.training.config import REMAT, MeshConfig
+from interlcm_jax.training.config import MeshConfig
 
 GIGA, TERA, GIBI = 1e9, 1e12, 2**30
 RESTORE = {"topology": "", "program": "", "batch": ""}
