@@ -1,0 +1,76 @@
+"""The pages hold what they say: their Python runs as it is pasted, and their commands' options exist."""
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from interlcm_jax.convert import clip_vision, controlnet, unet, vae
+from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS
+from interlcm_jax.convert.rules import to_torch
+from interlcm_jax.convert.writers import write_folder
+from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig
+from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig
+from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
+from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
+from interlcm_jax.models.weights import abstract, lazy_weights, skeleton
+from tests.miniature import miniature_model
+from tests.models.random_weights import fill_randomly
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
+
+
+ONE_LEVEL = UNetConfig(
+    block_out_channels=(8,),
+    down_block_types=("CrossAttnDownBlock2D",),
+    up_block_types=("CrossAttnUpBlock2D",),
+    layers_per_block=1,
+    cross_attention_dim=16,
+    num_heads=2,
+    norm_num_groups=4,
+)
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A reader's working folder: what the pages name is there, under those names but tiny."""
+    monkeypatch.chdir(tmp_path)
+    lcm = "SimianLuo/LCM_Dreamshaper_v7"
+    _publish(f"{lcm}/unet", UNet2DCondition, dataclasses.replace(ONE_LEVEL, time_cond_proj_dim=16), unet.TABLE)
+    _publish(f"{lcm}/vae", AutoencoderKL, VAEConfig.miniature(), vae.TABLE)
+    _publish("stable-diffusion-v1-5/stable-diffusion-v1-5/unet", UNet2DCondition, ONE_LEVEL, unet.TABLE)
+    conditioned = ControlNetConfig.from_unet(ONE_LEVEL, conditioning_embedding_out_channels=(4, 4, 4, 4))
+    _publish("lllyasviel/sd-controlnet-canny", ControlNet, conditioned, controlnet.TABLE)
+    tower = CLIPVisionConfig.miniature()
+    _publish("openai/clip-vit-base-patch16", CLIPVision, tower, clip_vision.TABLE, TRANSFORMERS)
+    miniature_model().save_pretrained("models/restoration")
+    monkeypatch.setenv("INTERLCM_MODELS", "models")
+    Path("docs").mkdir()
+    shutil.copy(ROOT / "docs" / "astronaut.jpg", "docs")
+    face = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(face).save("face.png")
+
+
+def _publish(folder, kind, config, table, stem=DIFFUSERS):
+    network = fill_randomly(abstract(lambda rngs: kind(config, rngs=rngs)))
+    write_folder(Path(folder), config.to_json(), to_torch(lazy_weights(network), skeleton(network), table), stem)
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+def test_python_runs_as_it_is_pasted(page, reader):
+    """All blocks of a page, one after the other, under the settings that JAX has by itself."""
+    names = {"__name__": "__main__"}
+    text = page.read_text()
+    for found in BLOCK.finditer(text):
+        # Line numbers of the page, so that a failure names the line to mend.
+        blank = "\n" * text[: found.start(1)].count("\n")
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            exec(compile(blank + found[1], str(page), "exec"), names)
