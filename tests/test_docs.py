@@ -1,6 +1,8 @@
 """The pages hold what they say: their Python runs as it is pasted, and their commands' options exist."""
 
+import contextlib
 import dataclasses
+import io
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import evaluate
+import train
+from interlcm_jax.cli.main import main
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS
 from interlcm_jax.convert.rules import to_torch
@@ -74,3 +79,43 @@ def test_python_runs_as_it_is_pasted(page, reader):
         blank = "\n" * text[: found.start(1)].count("\n")
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             exec(compile(blank + found[1], str(page), "exec"), names)
+
+
+CODE = re.compile(r"^```bash\n(.*?)^```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
+# Programs whose options aren't ours, and benchmarks.
+OTHERS = re.compile(r"\b(benchmarks|gcloud|mkdocs|pip|pytest|ruff|srun|LIBTPU_INIT_ARGS)\b")
+PLACES = re.compile(r"\b(?:configs|docs|interlcm_jax|tests)/[\w/.-]*\w")
+
+
+def code(page):
+    """The page's commands and everything it sets in code."""
+    for block, inline in CODE.findall(page.read_text()):
+        yield from block.replace("\\\n", " ").splitlines() or [inline]
+
+
+@pytest.fixture(scope="module")
+def options():
+    """All options of all commands, as their help prints them."""
+    commands = ("restore", "download", "convert", "add", "export", "compile", "dataset")
+    asked = [(main, [command, "--help"]) for command in commands]
+    asked += [(train.main, ["--help"]), (evaluate.main, ["--help"])]
+    asked += [(train.main, [str(ROOT / "configs" / "interlcm_3step.py"), "--fields"])]
+    printed = io.StringIO()
+    for command, arguments in asked:
+        with contextlib.redirect_stdout(printed), pytest.raises(SystemExit, match="0"):
+            command(arguments)
+    return set(re.findall(r"--[a-z][\w.-]*", printed.getvalue()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_exist(page, options):
+    parts = [part for line in code(page) for part in line.split(" && ")]
+    ours = [part for part in parts if not OTHERS.search(part)]
+    named = {option for line in ours for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", line)}
+    assert named <= options
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_exist(page):
+    named = {place for line in code(page) for place in PLACES.findall(line)} - {"configs/NAME.py"}
+    assert [place for place in sorted(named) if not (ROOT / place).exists()] == []
