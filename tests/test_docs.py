@@ -33,6 +33,11 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
 
 
+def name(page):
+    """Of a page, as the tests' names have it."""
+    return str(page.relative_to(ROOT))
+
+
 ONE_LEVEL = UNetConfig(
     block_out_channels=(8,),
     down_block_types=("CrossAttnDownBlock2D",),
@@ -69,7 +74,7 @@ def _publish(folder, kind, config, table, stem=DIFFUSERS):
     write_folder(Path(folder), config.to_json(), to_torch(lazy_weights(network), skeleton(network), table), stem)
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
 def test_python_runs_as_it_is_pasted(page, reader):
     """All blocks of a page, one after the other, under the settings that JAX has by itself."""
     names = {"__name__": "__main__"}
@@ -83,7 +88,7 @@ def test_python_runs_as_it_is_pasted(page, reader):
 
 CODE = re.compile(r"^```bash\n(.*?)^```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 # Programs whose options aren't ours, and benchmarks.
-OTHERS = re.compile(r"\b(benchmarks|gcloud|mkdocs|pip|pytest|ruff|srun|LIBTPU_INIT_ARGS)\b")
+OTHERS = re.compile(r"\b(benchmarks|gcloud|mkdocs|pip|pytest|ruff|srun|tensorboard|LIBTPU_INIT_ARGS)\b")
 PLACES = re.compile(r"\b(?:configs|docs|interlcm_jax|tests)/[\w/.-]*\w")
 
 
@@ -107,7 +112,7 @@ def options():
     return set(re.findall(r"--[a-z][\w.-]*", printed.getvalue()))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_options_exist(page, options):
     parts = [part for line in code(page) for part in line.split(" && ")]
     ours = [part for part in parts if not OTHERS.search(part)]
@@ -115,7 +120,7 @@ def test_options_exist(page, options):
     assert named <= options
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_files_exist(page):
     named = {place for line in code(page) for place in PLACES.findall(line)} - {"configs/NAME.py"}
     assert [place for place in sorted(named) if not (ROOT / place).exists()] == []
