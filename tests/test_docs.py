@@ -43,10 +43,18 @@ ONE_LEVEL = UNetConfig(
     down_block_types=("CrossAttnDownBlock2D",),
     up_block_types=("CrossAttnUpBlock2D",),
     layers_per_block=1,
-    cross_attention_dim=16,
+    cross_attention_dim=768,
     num_heads=2,
     norm_num_groups=4,
 )
+
+
+@pytest.fixture
+def quick_compilation():
+    """Programs that are run once, and whose numbers nobody looks at."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -75,7 +83,7 @@ def _publish(folder, kind, config, table, stem=DIFFUSERS):
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
-def test_python_runs_as_it_is_pasted(page, reader):
+def test_python_runs_as_it_is_pasted(page, reader, quick_compilation):
     """All blocks of a page, one after the other, under the settings that JAX has by itself."""
     names = {"__name__": "__main__"}
     text = page.read_text()
