@@ -82,6 +82,6 @@ def test_an_option_that_the_compiler_does_not_know_is_an_error():
 def test_train_counts_what_rematerialization_adds(tmp_path):
     (row,) = rows(tmp_path, "train", "--count", "--fsdp", "2", "--remat", "blocks")
     assert (row["chips"], row["fsdp"], row["remat"], row["images_per_chip"]) == (4, 2, "blocks", 1)
-    assert 0.1 < row["recomputed"] < 0.5
+    assert 0 < row["recomputed"] < 1
     assert row["tflop"] > 0
     assert "compile_seconds" not in row
