@@ -15,15 +15,17 @@ from jax.typing import DTypeLike
 
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models import lpips
-from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
+from interlcm_jax.models.discriminator import DiscriminatorConfig
 from interlcm_jax.models.kernels import attention
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.weights import abstract
 from interlcm_jax.restoration import Networks, restore
-from interlcm_jax.training.config import LossConfig, StartConfig, TrainConfig
+from interlcm_jax.training.config import StartConfig, TrainConfig
+from interlcm_jax.training.losses import Judges, LossConfig
 from interlcm_jax.training.sharding import batch_sharding, make_mesh, weight_shardings
-from interlcm_jax.training.start import abstract_networks
+from interlcm_jax.training.stages import Restoration
+from interlcm_jax.training.start import abstract_discriminator, abstract_networks
 from interlcm_jax.training.state import abstract_state, split_weights, state_shardings
 from interlcm_jax.training.step import make_step
 
@@ -173,11 +175,12 @@ def train_config(size: str, *, remat: str = "blocks", **options: Any) -> TrainCo
         remat: what the backward pass computes again, of `REMAT`.
         options: other fields of `TrainConfig`, such as `batch_size` and `dtype`.
     """
+    discriminator = DiscriminatorConfig() if size == "full" else DiscriminatorConfig.miniature()
+    losses = LossConfig(adversarial_from=0, lpips_weights="random", discriminator=discriminator)
     config = TrainConfig(
+        stage=Restoration(losses, remat_calls=remat == "calls"),
         start=StartConfig(random=SIZES[size]),
-        losses=LossConfig(adversarial_from=0, lpips_weights="random"),
-        discriminator=DiscriminatorConfig() if size == "full" else DiscriminatorConfig.miniature(),
-        remat=remat,
+        remat=remat != "none",
         **options,
     )
     config.check()
@@ -188,7 +191,7 @@ def training_step(config: TrainConfig, model: ModelConfig, devices: list[jax.Dev
     """The step of a run on these devices, with its batch over all of them."""
     mesh = make_mesh(config.mesh, devices)
     networks = abstract_networks(config, model)
-    judge = abstract(lambda rngs: PatchDiscriminator(config.discriminator, rngs=rngs, dtype=jnp.dtype(config.dtype)))
+    judge = abstract_discriminator(config)
     state = abstract_state(networks, judge, config.optimizer, mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     frozen = split_weights(networks)[1]
@@ -196,6 +199,7 @@ def training_step(config: TrainConfig, model: ModelConfig, devices: list[jax.Dev
     perceptual = {path: spec.update(sharding=everywhere) for path, spec in lpips.skeleton().items()}
     shape = (config.batch_size, model.image_size, model.image_size, 3)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=batch_sharding(mesh))
-    arguments = (state, frozen, traverse_util.unflatten_dict(perceptual, sep="."), {"lq": images, "hq": images})
+    judges = Judges(traverse_util.unflatten_dict(perceptual, sep="."), lpips_input=config.stage.losses.lpips_input)
+    arguments = (state, frozen, judges, {"lq": images, "hq": images})
     step = make_step(config, model, networks, judge)
     return Program(step, arguments, mesh, (state_shardings(state, mesh), everywhere), donated=True)

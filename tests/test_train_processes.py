@@ -15,7 +15,7 @@ import pytest
 
 from interlcm_jax.training.checkpoint import Checkpoints
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 STEPS, STOP_AT = 20, 10
 SAME = 1e-4  # relative, of losses and norms on other devices
 
@@ -38,13 +38,13 @@ def start(folder: Path, run: str, *options: str, devices: int = 1) -> subprocess
         "run.checkpoint-every": "5",
         "data.path": "faces",
         "validation.path": "None",
-        "losses.lpips": "0",
-        "losses.adversarial-from": "2",
+        "stage.losses.lpips": "0",
+        "stage.losses.adversarial-from": "2",
         "optimizer.learning-rate": "1e-4",
         "steps": str(STEPS),
     }
     flags = [text for name, value in fields.items() for text in (f"--{name}", value)]
-    command = [sys.executable, str(REPOSITORY / "train.py"), str(REPOSITORY / "configs" / "miniature.py"), *flags]
+    command = [sys.executable, str(REPOSITORY / "train.py"), str(REPOSITORY / "configs" / "smoke.py"), *flags]
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1",
