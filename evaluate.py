@@ -15,12 +15,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from interlcm_jax import __version__
 from interlcm_jax.errors import InterLCMError
+
+if TYPE_CHECKING:
+    from interlcm_jax.evaluation.restoring import Restored
 
 _INTERRUPTED = 130
 
@@ -119,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """What can be checked before anything is read."""
-    from interlcm_jax.arguments import check_batch_size, check_fidelity, check_seed
+    from interlcm_jax.arguments import check_batch_size
 
     if not (arguments.restored or arguments.compare or arguments.model):
         raise InterLCMError("nothing to score: give --restored, --compare or --model (or --list)")
@@ -129,10 +131,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InterLCMError("--data stands for --reference and --lq: give it, or these")
     if arguments.test_set and not arguments.data:
         raise InterLCMError("--test-set says what --data is: give that as well")
-    for name in ("batch_size", "restore_batch_size"):
-        check_batch_size(getattr(arguments, name))
-    check_seed(arguments.seed)
-    check_fidelity(arguments.fidelity)
+    check_batch_size(arguments.batch_size)
     for name, least in (("workers", 1), ("sheets", 0)):
         if getattr(arguments, name) < least:
             raise InterLCMError(f"--{name} is {getattr(arguments, name)}, but must be at least {least}")
@@ -153,8 +152,11 @@ def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | Non
     if folders.lq:
         subjects.append(Subject("LQ", "lq", *_found(find(folders.lq))))
     if arguments.model:
-        files, restoration, failures = _restore(arguments, subjects[0].files)
-        subjects.append(Subject("restored", "method", files, failures))
+        restored = _restore(arguments, subjects[0].files)
+        restoration = restored.about
+        if restored.kept:
+            print(f"{restored.kept} of {len(subjects[0].files)} images were restored already", file=sys.stderr)
+        subjects.append(Subject("restored", "method", restored.files, tuple(restored.failures.values())))
     for name, folder in _methods(arguments):
         subjects.append(Subject(name, "method", *_found(find(folder, arguments.ending))))
     hq = None
@@ -181,54 +183,29 @@ def _methods(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
     return [(name, folder) for name, (_, folder) in zip(names, pairs, strict=True)]
 
 
-def _restore(
-    arguments: argparse.Namespace, files: dict[str, Path]
-) -> tuple[dict[str, Path], dict[str, Any], tuple[str, ...]]:
-    """Restores the images that aren't there yet: where all are, how, and what failed."""
-    from interlcm_jax.evaluation import restoring
+def _restore(arguments: argparse.Namespace, files: dict[str, Path]) -> "Restored":
+    """Restores the images that aren't there yet."""
+    from interlcm_jax.arguments import ModelOptions
+    from interlcm_jax.evaluation.restoring import restore_set
     from interlcm_jax.files.hub import matching, resolve
-    from interlcm_jax.model_folder import CONFIG, read_config
-    from interlcm_jax.pipeline import InterLCM
-    from interlcm_jax.runtime.batching import replicated_sharding
+    from interlcm_jax.model_folder import CONFIG
 
-    folder = resolve(arguments.model, matching(CONFIG, "*.safetensors"))
-    read_config(folder)
-    options = {name: getattr(arguments, name) for name in ("seed", "color_fix", "num_network_calls", "fidelity")}
-    about = {
-        "model": restoring.model_digest(folder),
-        "data": str(arguments.data.resolve()),
-        **options,
-        "dtype": arguments.dtype,
-        "version": __version__,
-    }
-    restoring.begin(arguments.out, about)
-    targets = restoring.targets(files, arguments.out)
-    left = {name: files[name] for name, target in targets.items() if not target.exists()}
-    failures: dict[str, str] = {}
-    if left:
-        if len(left) < len(files):
-            print(f"{len(files) - len(left)} of {len(files)} images are restored already", file=sys.stderr)
-        model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=replicated_sharding())
-        batch_size = min(arguments.restore_batch_size, len(left))
-        with tqdm(total=len(left), unit="image", desc="restoring", smoothing=0.1) as bar:
-            failures = restoring.restore(
-                model,
-                left,
-                arguments.out,
-                workers=arguments.workers,
-                progress=bar.update,
-                batch_size=batch_size,
-                **options,
-            )
-    restored = {name: target for name, target in targets.items() if name not in failures}
-    if not restored:
-        raise InterLCMError(f"none of {len(files)} images could be restored: {next(iter(failures.values()))}")
-    return restored, about, tuple(failures.values())
+    return restore_set(
+        resolve(arguments.model, matching(CONFIG, "*.safetensors")),
+        arguments.data,
+        files,
+        arguments.out,
+        dtype=arguments.dtype,
+        batch_size=arguments.restore_batch_size,
+        workers=arguments.workers,
+        progress=_bar,
+        **{name: getattr(arguments, name) for name in ModelOptions.__annotations__ if name in arguments},
+    )
 
 
 def _bar(name: str, total: int) -> Callable[[], object]:
     """A progress bar that ends by itself."""
-    bar = tqdm(total=total, unit="image", desc=f"scoring {name}", smoothing=0.1)
+    bar = tqdm(total=total, unit="image", desc=name, smoothing=0.1)
 
     def tick() -> None:
         bar.update()

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.arguments import (
-    check_batch_size,
+    ModelOptions,
     check_calls,
     check_color_fix,
     check_dtype,
     check_fidelity,
     check_images,
     check_noise,
+    check_options,
     check_seed,
     check_vae_slice,
 )
@@ -188,7 +189,7 @@ class InterLCM:
         return restored
 
     def restore_all(
-        self, faces: Iterable[UInt8[np.ndarray, "H W 3"]], *, batch_size: int = 1, **options: Any
+        self, faces: Iterable[UInt8[np.ndarray, "H W 3"]], *, batch_size: int = 1, **options: Unpack[ModelOptions]
     ) -> Iterator[UInt8[np.ndarray, "H W 3"] | None]:
         """Restores any number of aligned faces of one size, and yields them in order.
 
@@ -205,8 +206,9 @@ class InterLCM:
         Raises:
             InterLCMError: as `restore`; or the batch size is below 1.
         """
+        check_options(self.config, batch_size=batch_size, **options)
         mesh = replicated_mesh(self.weights)
-        size = check_batch_size(batch_size) * (1 if mesh is None else mesh.size)
+        size = batch_size * (1 if mesh is None else mesh.size)
         return in_batches(faces, size, functools.partial(self._start, **options))
 
     def _start(
@@ -226,7 +228,7 @@ class InterLCM:
         if noise is not None:
             check_noise(noise, calls, lq.shape, self.config)
         seed, fix, blend = check_seed(seed), check_color_fix(color_fix, self.config), check_fidelity(fidelity)
-        vae_slice = None if vae_slice is None else check_vae_slice(vae_slice)
+        vae_slice = check_vae_slice(vae_slice)
         mesh, count = replicated_mesh(self.weights), lq.shape[0]
         if mesh is not None:
             whole = -(-count // mesh.size) * mesh.size

@@ -87,7 +87,7 @@ def evaluate(
         library: the weights.
         batch_size: images at a time on each device.
         workers: threads that read files.
-        progress: given a subject's name and its number of images, returns what is called after each.
+        progress: given what is being done and the number of images, returns what is called after each.
 
     Raises:
         InterLCMError: a method has no image with a partner, weights that were found or named don't fit, or the
@@ -109,7 +109,7 @@ def evaluate(
             # They were read as references already.
             measured = Measured({}, [pair.name for pair in pairs])
         else:
-            tick = progress(subject.name, len(pairs))
+            tick = progress(f"scoring {subject.name}", len(pairs))
             measured = measure(pairs, own, batch_size=batch_size, workers=workers, progress=tick)
         done[subject.name] = measured, [*subject.problems, *problems]
         if subject.role == "method":

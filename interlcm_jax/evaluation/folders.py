@@ -20,6 +20,7 @@ from interlcm_jax.evaluation.pairs import Pair
 from interlcm_jax.evaluation.per_image import Measure, Prepared, compiled
 from interlcm_jax.imaging.io import Photo, read_photo
 from interlcm_jax.runtime.batching import IN_FLIGHT, pad, replicated_sharding
+from interlcm_jax.runtime.memory import memory_explained
 from interlcm_jax.runtime.overlap import ahead
 
 # Batches' worth of images that wait for others of their size.
@@ -140,14 +141,11 @@ def measure(
 
     pool = ThreadPoolExecutor(workers)
     try:
-        for names, images in _batches(opened(), batch_size * devices.count):
-            under_way.append((names, devices.start(images, batch_size * devices.count)))
-            settle(IN_FLIGHT - 1)
-        settle(0)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InterLCMError("the device has too little memory: lower --batch-size") from error
+        with memory_explained(f"to score images with a batch size of {batch_size}", "lower the batch size"):
+            for names, images in _batches(opened(), batch_size * devices.count):
+                under_way.append((names, devices.start(images, batch_size * devices.count)))
+                settle(IN_FLIGHT - 1)
+            settle(0)
     finally:
         pool.shutdown(cancel_futures=True)
     measured.names.sort()

@@ -134,7 +134,7 @@ def test_an_output_folder_that_takes_no_files_at_all(model, tmp_path, capsys, mo
     def read_only(dir):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("interlcm_jax.cli.restore.tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("interlcm_jax.photos.files.tempfile.TemporaryFile", read_only)
     assert restore(model, "a.png", "-o", "out") == 2
     assert "out: nothing can be written into this folder (Permission denied)" in capsys.readouterr().err
 
@@ -144,7 +144,7 @@ def test_networks_that_give_nan_save_nothing(model, tmp_path, capsys, monkeypatc
     answering(monkeypatch, lambda image: None)
     assert restore(model, "a.png", "-o", "out") == 1
     assert names(tmp_path / "out") == []
-    assert "failed: a.png: the networks gave NaN or infinity for 1 faces; try float32" in capsys.readouterr().err
+    assert "failed: a.png: the networks gave NaN or infinity for 1 of 1 faces; try float32" in capsys.readouterr().err
 
 
 def test_a_device_without_memory_is_one_clear_error(model, tmp_path, capsys, monkeypatch):
@@ -155,4 +155,4 @@ def test_a_device_without_memory_is_one_clear_error(model, tmp_path, capsys, mon
 
     answering(monkeypatch, exhausted)
     assert restore(model, "a.png", "-o", "out") == 2
-    assert "the device has too little memory: lower --batch-size" in capsys.readouterr().err
+    assert "memory to restore faces with a batch size of 1: lower the batch size" in capsys.readouterr().err
