@@ -31,6 +31,7 @@ from interlcm_jax.files.hub import matching
 from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
 from interlcm_jax.imaging.color_fix import towards_input
+from interlcm_jax.imaging.pixels import to_float, to_uint8
 from interlcm_jax.model_folder import (
     CONFIG,
     NETWORKS,
@@ -59,7 +60,7 @@ def restore_pixels(
     vae_slice: int | None = None,
 ) -> tuple[Array, Array]:
     """From pixels to pixels, uint8 to uint8 or float to float; and which images are finite."""
-    images = lq.astype(jnp.float32) / 127.5 - 1 if lq.dtype == jnp.uint8 else lq.astype(jnp.float32)
+    images = to_float(lq)
     if noise is None:
         noise = draw_noise(seed, num_network_calls, config.latent_shape(lq.shape))
     restored = restore(nnx.merge(graph, weights), config, images, noise, vae_slice=vae_slice)
@@ -68,7 +69,7 @@ def restore_pixels(
         restored = towards_input(restored, images, fidelity)
     finite = jnp.isfinite(restored).all(axis=(1, 2, 3))
     if lq.dtype == jnp.uint8:
-        restored = jnp.round((jnp.clip(restored, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+        restored = to_uint8(restored)
     return restored, finite
 
 
@@ -156,8 +157,8 @@ class InterLCM:
 
     def restore(
         self,
-        lq: UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"],
-        noise: Float[Array, "calls b h w L"] | None = None,
+        lq: UInt8[Array | np.ndarray, "B H W 3"] | Float[Array | np.ndarray, "B H W 3"],
+        noise: Float[Array | np.ndarray, "calls b h w L"] | None = None,
         seed: int = 0,
         color_fix: str | None = None,
         *,
@@ -169,7 +170,7 @@ class InterLCM:
 
         Args:
             lq: RGB images, uint8 or float in [-1, 1]; the weights were trained at `config.image_size`, other sizes
-                work where they are multiples of 8 (at the released sizes).
+                work where they are multiples of `config.downsampling`, 8 in the released models.
             noise: one standard normal draw before each network call, for each image or one for all (b = 1); None
                 draws it from `seed`.
             seed: the same for every image, so an image's result doesn't depend on its batch.

@@ -38,7 +38,7 @@ ALLOWED = {
         "restoration",
     },
     "stablehlo_export": {"errors", "files", "models", "arguments", "pipeline"},
-    "faces": {"errors", "models", "model_folder"},
+    "faces": {"errors", "models", "imaging", "model_folder"},
     "convert": {"errors", "files", "models", "diffusion", "faces", "model_folder", "default_model"},
     "photos": {"errors", "runtime", "faces", "imaging", "model_folder", "arguments", "pipeline"},
     "metrics": {"errors", "files", "models", "imaging", "convert", "faces"},
@@ -87,7 +87,8 @@ ALLOWED = {
         "data",
         "training",
     },
-    "__init__": set(),
+    "templates": set(),
+    "__init__": {"errors", "photos", "pipeline"},
 }
 PYTORCH = {"torch", "torchvision", "diffusers", "transformers", "lpips"}
 # The one function that may import PyTorch, when it is called.

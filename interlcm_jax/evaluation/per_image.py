@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.faces.mtcnn import load_networks
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.metrics import identity, inception
 from interlcm_jax.metrics.image import match_colors, mean_squared_error, ssim
 from interlcm_jax.metrics.landmarks import lmd
@@ -62,10 +63,6 @@ def plain(function: Callable[..., Any]) -> Callable[[None], Prepared]:
     return lambda _: Prepared((), lambda _, *images: function(*images))
 
 
-def _floats(images: Images) -> Float[Array, "B H W 3"]:
-    return images.astype(jnp.float32) / 127.5 - 1
-
-
 def _yiq_luma(images: Images) -> Images:
     """Brightness as pyiqa has it, in whole levels and three equal channels."""
     luma = sum(weight * images[..., i].astype(jnp.float32) for i, weight in enumerate((0.299, 0.587, 0.114)))
@@ -73,11 +70,11 @@ def _yiq_luma(images: Images) -> Images:
 
 
 def _matched(metric: Callable[..., Array]) -> Callable[[Images, Images], Array]:
-    return lambda restored, hq: metric(match_colors(_floats(restored), _floats(hq)), _floats(hq))
+    return lambda restored, hq: metric(match_colors(to_float(restored), to_float(hq)), to_float(hq))
 
 
 def _lpips(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
-    return lpips(params, _floats(restored), _floats(hq))
+    return lpips(params, to_float(restored), to_float(hq))
 
 
 def _lpips_bgr(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
@@ -86,7 +83,7 @@ def _lpips_bgr(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
 
 def _onet(_: None) -> Prepared:
     def distance(onet: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
-        return onet_distance(onet, _floats(restored), _floats(hq))
+        return onet_distance(onet, to_float(restored), to_float(hq))
 
     return Prepared(load_networks()[2], distance)
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, UInt8
 from interlcm_jax.convert.network import load_published, read_schedule
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.mtcnn import RefinementConfig, RefinementNetwork, load_networks
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, load_network, read_config, weights_file
 from interlcm_jax.models.clip_vision import CLIPVision
 from interlcm_jax.models.controlnet import ControlNetConfig, start_from_unet
@@ -187,7 +188,7 @@ def with_latent_scale(start: Start, faces: Iterable[UInt8[np.ndarray, "H W 3"]])
 
     @jax.jit
     def moments(vae: AutoencoderKL, image: Array) -> Array:
-        latents = vae.encode(image.astype(jnp.float32) / 127.5 - 1)[0].astype(jnp.float32)
+        latents = vae.encode(to_float(image))[0].astype(jnp.float32)
         return jnp.stack([latents.mean(), (latents**2).mean()])
 
     mean, square = np.mean([moments(start.networks.vae, face[None]) for face in faces], axis=0, dtype=np.float64)

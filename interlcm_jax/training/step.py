@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, UInt8
 
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.lpips import Params as LPIPSParams
@@ -38,7 +39,7 @@ def make_step(
     def step(
         state: TrainState, frozen: Weights, perceptual: LPIPSParams, batch: Mapping[str, Array]
     ) -> tuple[TrainState, Metrics]:
-        images = {name: batch[name].astype(jnp.float32) / 127.5 - 1 for name in ("lq", "hq")}
+        images = {name: to_float(batch[name]) for name in ("lq", "hq")}
         images |= stage.draw(config, model, state.step, images["lq"].shape)
         adversarial = (state.step >= config.losses.adversarial_from).astype(jnp.float32)
         run = functools.partial(accumulated, state, frozen, perceptual, adversarial)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.metrics.pixels import both, levels, pairs
+from interlcm_jax.metrics.inputs import both, levels, pairs
 
 
 def test_levels_are_those_of_the_saved_file():
