@@ -1,4 +1,4 @@
-"""Scores restored faces by a named protocol, as papers on blind face restoration do.
+"""Comparison restored faces by a named protocol, as papers on blind face restoration do.
 
     python evaluate.py --restored DIR --reference DIR [--lq DIR]    folders matched by name
     python evaluate.py --restored DIR                               one folder, metrics without a reference
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Carries out the request; returns 1 if some images couldn't be used."""
     from interlcm_jax.evaluation import protocols
-    from interlcm_jax.evaluation.compare import evaluate
+    from interlcm_jax.evaluation.compare import compare
     from interlcm_jax.evaluation.page import render
     from interlcm_jax.evaluation.published import published
     from interlcm_jax.evaluation.report import Report
@@ -88,14 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(_catalog())
         return 0
     _check(arguments)
-    protocol = protocols.named(arguments.protocol or protocols.DEFAULT)
+    protocol = protocols.find_protocol(arguments.protocol or protocols.DEFAULT)
     metrics = protocol.choose(arguments.metrics)
     folders = [Path(arguments.model)] if arguments.model else []
     library = Library(arguments.weights, folders)
     if not arguments.no_compile_cache:
         compile_cache.enable()
     subjects, hq, reference, restoration = _subjects(arguments)
-    scores = evaluate(
+    comparison = compare(
         subjects,
         hq,
         metrics,
@@ -104,10 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         progress=_bar,
     )
-    count = len(scores.methods[0].names)
+    count = len(comparison.methods[0].names)
     peers = published(arguments.test_set, count, [metric.name for metric in metrics])
     notes = _count_note(arguments.test_set, count)
-    report = Report(protocol, metrics, scores, reference, arguments.test_set, peers, restoration, notes)
+    report = Report(protocol, metrics, comparison, reference, arguments.test_set, peers, restoration, notes)
     _print(str(report), sys.stdout)
     if arguments.out:
         report.write(arguments.out, render(report, hq, arguments.sheets))
@@ -142,7 +142,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | None, str | None, dict[str, Any] | None]:
     """What is scored, the originals and their folder, and how images were restored, if they are now."""
     from interlcm_jax.evaluation.compare import Subject
-    from interlcm_jax.evaluation.pairs import find
+    from interlcm_jax.evaluation.pairs import images_by_name
     from interlcm_jax.evaluation.testsets import Folders, find_folders
 
     folders = Folders(arguments.lq, arguments.reference)
@@ -150,7 +150,7 @@ def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | Non
         folders = find_folders(arguments.data, arguments.test_set)
     subjects, restoration = [], None
     if folders.lq:
-        subjects.append(Subject("LQ", "lq", *_found(find(folders.lq))))
+        subjects.append(Subject("LQ", "lq", *_found(images_by_name(folders.lq))))
     if arguments.model:
         restored = _restore(arguments, subjects[0].files)
         restoration = restored.about
@@ -158,10 +158,10 @@ def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | Non
             print(f"{restored.kept} of {len(subjects[0].files)} images were restored already", file=sys.stderr)
         subjects.append(Subject("restored", "method", restored.files, tuple(restored.failures.values())))
     for name, folder in _methods(arguments):
-        subjects.append(Subject(name, "method", *_found(find(folder, arguments.ending))))
+        subjects.append(Subject(name, "method", *_found(images_by_name(folder, arguments.ending))))
     hq = None
     if folders.hq:
-        hq, problems = find(folders.hq)
+        hq, problems = images_by_name(folders.hq)
         subjects.append(Subject("HQ", "hq", hq, tuple(problems)))
     return subjects, hq, None if hq is None else str(folders.hq), restoration
 
@@ -218,9 +218,9 @@ def _bar(name: str, total: int) -> Callable[[], object]:
 def _count_note(test_set: str | None, count: int) -> list[str]:
     from interlcm_jax.evaluation import testsets
 
-    if test_set is None or testsets.named(test_set).count == count:
+    if test_set is None or testsets.find_test_set(test_set).count == count:
         return []
-    return [f"{test_set} has {testsets.named(test_set).count} images as published; these are {count}."]
+    return [f"{test_set} has {testsets.find_test_set(test_set).count} images as published; these are {count}."]
 
 
 def _print(text: str, stream: Any) -> None:

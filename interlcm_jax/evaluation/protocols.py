@@ -65,7 +65,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 DEFAULT = "basicsr"
 
 
-def named(name: str) -> Protocol:
+def find_protocol(name: str) -> Protocol:
     """The protocol of this name.
 
     Raises:

@@ -102,7 +102,7 @@ def restore_set(
         dtype: compute dtype, "float32" or "bfloat16".
         batch_size: faces at a time on each device.
         workers: threads that read and write.
-        progress: given "restoring" and the number of images, returns what is called after each.
+        progress: see `compare.compare`.
         **model_options: as in `InterLCM.restore`.
 
     Raises:

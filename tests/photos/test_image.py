@@ -7,12 +7,9 @@ import pytest
 from skimage import data
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.faces.align import template
-from interlcm_jax.faces.detect import Face
 from interlcm_jax.faces.paste import upscale_photo
 from interlcm_jax.imaging.gray import to_gray
 from interlcm_jax.imaging.io import Photo
-from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.photos.image import (
     MAX_ENLARGED,
     RestoreOptions,
@@ -21,31 +18,9 @@ from interlcm_jax.photos.image import (
     restore_photo,
     side_by_side,
 )
+from tests.photos.darkening import CONFIG, SIZE, Darkening, face, finding
 
-CONFIG = ModelConfig.miniature()
-SIZE = CONFIG.image_size
 SEPIA = np.array([24, 8, 0], np.uint8)
-
-
-def face(left: float, top: float, side: float, turn: float = 0) -> Face:
-    """A face whose aligned square is this one, turned about its middle by so many degrees."""
-    points = template(SIZE) * (side / SIZE)
-    middle, angle = side / 2, np.deg2rad(turn)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    landmarks = (points - middle) @ rotation.T + middle + [left, top]
-    return Face(np.array([left, top, left + side, top + side]), landmarks, 1.0)
-
-
-def finding(*faces: Face):
-    """A detector that always finds these, and keeps the photos it saw."""
-    seen = []
-
-    def detector(photo):
-        seen.append(photo)
-        return list(faces)
-
-    detector.seen = seen
-    return detector
 
 
 def astronaut(size: int = 256) -> np.ndarray:
@@ -171,19 +146,6 @@ def test_side_by_side():
 def test_options_that_do_not_exist(wrong):
     with pytest.raises(InterLCMError, match=next(iter(wrong))):
         RestoreOptions(**wrong)
-
-
-class Darkening:
-    """A model that halves every face it is given."""
-
-    config = CONFIG
-
-    def __init__(self, answer=lambda face: face // 2):
-        self.answer, self.options = answer, []
-
-    def restore_all(self, faces, **options):
-        self.options.append(options)
-        return map(self.answer, faces)
 
 
 def test_one_photo_at_once():
