@@ -86,7 +86,8 @@ def restore_files(
 
     Args:
         model: the model.
-        inputs: image files, folders and patterns, see `plan.plan`; or jobs, which say themselves where results go.
+        inputs: image files, folders and patterns, see `plan.plan`; or jobs, which say themselves where in `out`
+            results go.
         out: the folder of the results, which is made.
         options: what is done with each image.
         detector: finds the faces; None is MTCNN.
@@ -192,7 +193,8 @@ class _Files:
         except InterLCMError as error:
             raise InterLCMError(f"{job.source}: {error}") from error
         try:
-            self._write_extras(job, extracted, pixels, faces)
+            if self.save_faces or self.comparison:
+                self._write_extras(job, extracted, pixels, faces)
             write_photo(job.target, pixels, extracted.photo)
         except InterLCMError as error:
             if getattr(error.__cause__, "errno", None) in _NO_MORE_OUTPUT:
