@@ -1,4 +1,4 @@
-"""The summary of a run: for people, and as JSON for scripts."""
+"""The summary of `interlcm restore`: for people, and as JSON for scripts."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""`interlcm restore`: photos and faces, files and folders, to restored ones."""
+"""`interlcm restore`: restores the faces in photos, given as files, folders or patterns."""
 
 import argparse
 import os
@@ -22,37 +22,37 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Adds the subcommand and its options."""
     parser = commands.add_parser("restore", help="restore the faces in photos: files, folders or patterns")
     add = parser.add_argument
-    add("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, folders of these, or quoted patterns")
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, folders, or quoted patterns")
     add("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="NAME|DIR", help="a model folder, or a name of one (default: see --task)")
+    which.add_argument("--model", metavar="NAME|DIR", help="a model folder or the name of one (default: see --task)")
     which.add_argument(
-        "--task", default="restoration", help="of the default model: restoration (default), colorization or inpainting"
+        "--task", default="restoration", help="the default model's: restoration (default), colorization, inpainting"
     )
     add("--seed", type=int, default=0, help="seed of the noise, the same for every face (default: 0)")
-    add("--color-fix", choices=("wavelet", "adain", "none"), help="default: the model's own")
-    add("--num-network-calls", type=int, metavar="N", help="default: what the model was trained for")
-    add("--fidelity", type=float, default=0.0, metavar="F", help="0 to 1: keep the input's own shapes (default: 0)")
+    add("--color-fix", choices=("wavelet", "adain", "none"), help="color correction (default: the model's)")
+    add("--num-network-calls", type=int, metavar="N", help="network calls a face (default: the model's)")
+    add("--fidelity", type=float, default=0.0, metavar="F", help="0 to 1: keep more of the input's shapes (default: 0)")
     add(
         "--gray",
         choices=("auto", "keep", "color"),
         default="auto",
-        help="colors of the result; auto: near-gray images keep theirs (default), keep: all do, color: none does",
+        help="images that keep their colors; auto: near-gray ones (default), keep: all, color: none",
     )
-    add("--aligned", action="store_true", help="the images are aligned faces, cropped as FFHQ is: restore them whole")
-    add("--upscale", type=float, default=2.0, metavar="X", help="how much larger a photo becomes (default: 2)")
-    add("--only-center-face", action="store_true", help="of several faces, only the one in the middle")
-    add("--detector", choices=("mtcnn", "retinaface"), help="default: retinaface if the model folder holds it")
+    add("--aligned", action="store_true", help="the images are aligned faces, cropped like FFHQ's")
+    add("--upscale", type=float, default=2.0, metavar="X", help="how many times larger the result is (default: 2)")
+    add("--only-center-face", action="store_true", help="restore only the face nearest the center")
+    add("--detector", choices=("mtcnn", "retinaface"), help="default: retinaface if the model has it, else mtcnn")
     add("--format", choices=("png", "jpg", "webp", "tiff"), default="png", help="of the results (default: png)")
-    add("--save-faces", action="store_true", help=f"every face, before and after, into OUT/{RESTORED_FACES}")
-    add("--comparison", action="store_true", help=f"input and result side by side, into OUT/{COMPARISONS}")
-    add("--skip-existing", action="store_true", help="go on with a folder that is half done")
-    add("--json", action="store_true", help="the summary as JSON on standard output")
+    add("--save-faces", action="store_true", help=f"also write each face before and after, to OUT/{RESTORED_FACES}")
+    add("--comparison", action="store_true", help=f"also write input and result side by side, to OUT/{COMPARISONS}")
+    add("--skip-existing", action="store_true", help="skip images that have results, to finish an earlier run")
+    add("--json", action="store_true", help="print the summary as JSON")
     add("--batch-size", type=int, default=1, metavar="N", help="faces at a time on each device (default: 1)")
-    add("--vae-slice", type=int, metavar="N", help="of these, how many the VAE takes at a time, where memory is short")
+    add("--vae-slice", type=int, metavar="N", help="faces at a time in the VAE, to save memory (default: all)")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="threads that read and write")
-    add("--no-compile-cache", action="store_true", help="compile anew, and keep nothing for the next time")
+    add("--no-compile-cache", action="store_true", help="don't keep compiled programs for the next run")
     distributed.add_arguments(parser)
     parser.set_defaults(run=run)
 
