@@ -171,7 +171,7 @@ def paste_back(
     return paste_faces(ground, restored, extracted.matrices, options.upscale, masks), restored
 
 
-def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h 2w 3"]:
+def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h _ 3"]:
     """An image and what it became, the first resized to the second's size."""
     if before.shape != after.shape:
         before = cv2.resize(before, after.shape[1::-1], interpolation=cv2.INTER_CUBIC)

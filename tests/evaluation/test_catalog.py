@@ -1,5 +1,6 @@
 """The ways of computing a metric, against the formulas of those whose choices they are."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
@@ -15,8 +16,9 @@ def one(name: str, restored: np.ndarray, hq: np.ndarray) -> float:
     """A metric of one pair."""
     metric = METRICS[name]
     measure = metric.measures[0]
-    prepared = measure.load(None)
-    rows = prepared.on_host(prepared.on_device(prepared.params, restored[None], hq[None]))
+    loaded = measure.load(None)
+    images = (jnp.asarray(image[None]) for image in (restored, hq))
+    rows = loaded.on_host(loaded.on_device(loaded.params, *images))
     return score_set(metric, {measure: {"x": rows[0]}}, ["x"]).value
 
 

@@ -28,7 +28,7 @@ def face(left: float, top: float, side: float, turn: float = 0) -> Face:
     middle, angle = side / 2, np.deg2rad(turn)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     landmarks = (points - middle) @ rotation.T + middle + [left, top]
-    return Face(np.array([left, top, left + side, top + side]), landmarks, 1.0)
+    return Face(np.array([left, top, left + side, top + side], float), landmarks, 1.0)
 
 
 def finding(*faces: Face):
