@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """What can be checked before anything is read."""
+    """Checks everything that can be checked before files are read."""
     from interlcm_jax.arguments import check_batch_size
 
     if not (arguments.restored or arguments.compare or arguments.model):

@@ -166,7 +166,7 @@ class InterLCM:
         fidelity: float = 0.0,
         vae_slice: int | None = None,
     ) -> UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"]:
-        """Restores aligned faces, as one batch; on a copy of the weights for each device, the batch is shared out.
+        """Restores aligned faces, as one batch; it is split over the devices that each hold a copy of the weights.
 
         Args:
             lq: RGB images, uint8 or float in [-1, 1]; the weights were trained at `config.image_size`, other sizes
@@ -176,9 +176,9 @@ class InterLCM:
             seed: the same for every image, so an image's result doesn't depend on its batch.
             color_fix: "wavelet", "adain" or "none"; None is the task's own.
             num_network_calls: calls of the networks; None is what the weights were trained for.
-            fidelity: from 0, the restoration as it is, to 1, its details on the input's own shapes: see
+            fidelity: from 0, the restoration itself, to 1, its details on the input's shapes; see
                 `imaging.color_fix.towards_input`.
-            vae_slice: images that each device's VAE takes at a time, where a whole batch asks for too much memory.
+            vae_slice: images at a time in each device's VAE, where a whole batch needs too much memory.
 
         Returns:
             The restored images: uint8 for uint8; float32 for float, near [-1, 1] and not clipped.
@@ -194,10 +194,10 @@ class InterLCM:
     ) -> Iterator[UInt8[np.ndarray, "H W 3"] | None]:
         """Restores any number of aligned faces of one size, and yields them in order.
 
-        In place of a face for which the networks gave NaN or infinity, None is yielded.
+        A face for which the networks gave NaN or infinity is yielded as None.
 
-        They go through one program in batches, the last one padded, and are drawn from `faces` while the device is
-        at work on those before: reading and cutting out belongs into that iterable.
+        They go through one program in batches, of which the last is padded. The next faces are taken from `faces`
+        while the device works, so reading and cropping belong in that iterable.
 
         Args:
             faces: uint8 RGB images.

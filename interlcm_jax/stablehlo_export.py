@@ -1,4 +1,4 @@
-"""A restoration that runs without this package: its program as StableHLO, its weights beside it."""
+"""A restoration that runs without this package: its program as StableHLO, and its weights in a file of their own."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ def compile_model(
         model: the model, whose weights may lie on several devices; the program is for one.
         out: the folder to make; it appears whole or not at all.
         batch_size: faces in each call of the program.
-        platforms: those it shall run on, of `PLATFORMS`.
+        platforms: those it runs on, of `PLATFORMS`.
         num_network_calls: as in `InterLCM.restore`.
         color_fix: as in `InterLCM.restore`.
 

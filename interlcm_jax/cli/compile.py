@@ -26,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compiles; what can be checked is, before the weights are loaded."""
+    """Compiles; everything that can be checked is checked before the weights are loaded."""
     from interlcm_jax.arguments import check_batch_size
     from interlcm_jax.default_model import describe_model, find_model
     from interlcm_jax.files.atomic import check_absent

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class byte_bar(tqdm):  # noqa: N801 - it is used like tqdm
-    """A progress bar of bytes that names the network at hand."""
+    """A progress bar of bytes that names the current network."""
 
     def __init__(self):
         super().__init__(unit="B", unit_scale=True, unit_divisor=1024, desc="reading")

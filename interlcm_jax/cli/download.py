@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Bar(byte_bar):
-    """A bar of bytes that names the file, and later the network, at hand, with rate and time left."""
+    """A bar of bytes that names the current file, later the current network, with rate and time left."""
 
     _file = ""
 

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Restores every input; a bad file costs that file only, is named at the end and makes the exit code 1."""
     from interlcm_jax.photos.image import RestoreOptions
 
-    # What can be checked is, before the weights are loaded.
+    # Everything that can be checked is checked before the weights are loaded.
     jobs = plan(
         arguments.inputs,
         arguments.out,

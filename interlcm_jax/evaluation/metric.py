@@ -20,11 +20,11 @@ class Metric:
     """One way of computing one of the field's metrics.
 
     Attributes:
-        name: stands for just this way.
-        title: what papers call it; shared by all the ways.
+        name: names this one way.
+        title: what papers call it; several ways share it.
         better: which scores are better.
-        how: every choice that was made.
-        source: whose choices they are.
+        how: every choice in its computation.
+        source: the code or paper that made these choices.
         measures: the image measures it is made of.
         image_scores: from the rows of its one measure to each image's score; the set's is their mean.
         set_score: instead: from the rows of all measures, and what `constant` names, to the set's score.

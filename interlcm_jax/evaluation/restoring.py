@@ -1,4 +1,4 @@
-"""A test set restored by a model, into a folder that keeps what it holds if that was made in the same way."""
+"""Restores a test set into a folder; results that are there are kept if they were made in the same way."""
 
 import dataclasses
 import hashlib

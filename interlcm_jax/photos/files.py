@@ -45,7 +45,7 @@ class Outcome:
 
     Attributes:
         job: the input file and its result.
-        faces: how many were restored; 0 where none was found, and then no result is written.
+        faces: number of faces restored; 0 where none was found, and no result is written.
         error: what went wrong, or None.
     """
 
@@ -93,12 +93,12 @@ def restore_files(
         detector: finds the faces; None is MTCNN.
         parser: see `image.paste_back`.
         suffix: the format of results, one of `imaging.io.SUFFIXES`.
-        skip_existing: leave out images whose results are there.
+        skip_existing: leave out images that have results.
         save_faces: write every face, as it came and restored, into the folder `RESTORED_FACES` of `out`.
         comparison: write each image and its result side by side into the folder `COMPARISONS` of `out`.
         batch_size: faces at a time on each device.
         workers: threads that read, find faces, paste and write.
-        done: called in this thread after every image, in no certain order.
+        done: called in this thread after every image, in any order.
         **model_options: as in `InterLCM.restore`.
 
     Returns:

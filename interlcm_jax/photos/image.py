@@ -38,9 +38,9 @@ class RestoreOptions:
         aligned: images are aligned faces, whole; else photos to find faces in.
         upscale: how many times larger than the photo the result is, 1 to 16; aligned faces ignore it.
         only_center_face: of several faces, only the one nearest the photo's center is restored.
-        gray: what colors the result has. "color": the network's. "keep": the image's own, so that only light and
-            shade are restored. "auto": its own where the image is near-gray, be it plain or of one tint, else the
-            network's; always the network's for colorization.
+        gray: the colors of the result. "color": the networks'. "keep": the image's, so that only light and shade are
+            restored. "auto": the image's where it is near-gray, plain or of one tint, else the networks'; for
+            colorization always the networks'.
     """
 
     aligned: bool = False
@@ -63,7 +63,7 @@ class ExtractedFaces:
     """An image and the faces cut out of it.
 
     Attributes:
-        photo: the file's content; its pixels enlarged where a photo's shorter side was shorter than a face.
+        photo: the file's content; photos whose shorter side is shorter than a face are enlarged to that.
         faces: the faces cut out, uint8 RGB at the model's size.
         matrices: for each face, from the photo's pixels to the face's; none for an aligned face.
     """

@@ -32,8 +32,8 @@ def plan(
     """Pairs of input file and output file; a folder's inner folders are kept, and no two outputs share a name.
 
     Args:
-        inputs: files, folders, and patterns such as `photos/**/*.jpg`. What isn't there is a job all the same, that
-            fails when it is read.
+        inputs: files, folders, and patterns such as `photos/**/*.jpg`. A file that doesn't exist is a job
+            too, which fails when it is read.
         out: the folder of the results; images in it aren't inputs.
         suffix: the results'.
         save_faces: keep results out of the folder `RESTORED_FACES` of `out`.
@@ -68,7 +68,7 @@ def plan(
 
 
 def unfinished(jobs: Sequence[Job]) -> list[Job]:
-    """Those whose results aren't there."""
+    """The jobs that have no result yet."""
     return [job for job in jobs if not job.target.exists()]
 
 
