@@ -57,7 +57,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary file name next to `path`, which the file replaces when the block succeeds; else it is deleted."""
+    """Yields a temporary file name next to `path`, replaced by it when the block succeeds."""
     path = Path(path)
     temporary = _beside(path)
     try:
