@@ -142,7 +142,6 @@ def _check(arguments: argparse.Namespace) -> None:
 def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | None, str | None, dict[str, Any] | None]:
     """What is scored, the originals and their folder, and how images were restored, if they are now."""
     from interlcm_jax.evaluation.compare import Subject
-    from interlcm_jax.evaluation.pairs import images_by_name
     from interlcm_jax.evaluation.testsets import Folders, find_folders
 
     folders = Folders(arguments.lq, arguments.reference)
@@ -150,7 +149,7 @@ def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | Non
         folders = find_folders(arguments.data, arguments.test_set)
     subjects, restoration = [], None
     if folders.lq:
-        subjects.append(Subject("LQ", "lq", *_found(images_by_name(folders.lq))))
+        subjects.append(Subject.of_folder("LQ", "lq", folders.lq))
     if arguments.model:
         restored = _restore(arguments, subjects[0].files)
         restoration = restored.about
@@ -158,17 +157,11 @@ def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | Non
             print(f"{restored.kept} of {len(subjects[0].files)} images were restored already", file=sys.stderr)
         subjects.append(Subject("restored", "method", restored.files, tuple(restored.failures.values())))
     for name, folder in _methods(arguments):
-        subjects.append(Subject(name, "method", *_found(images_by_name(folder, arguments.ending))))
-    hq = None
-    if folders.hq:
-        hq, problems = images_by_name(folders.hq)
-        subjects.append(Subject("HQ", "hq", hq, tuple(problems)))
-    return subjects, hq, None if hq is None else str(folders.hq), restoration
-
-
-def _found(files_and_problems: tuple[dict[str, Path], list[str]]) -> tuple[dict[str, Path], tuple[str, ...]]:
-    files, problems = files_and_problems
-    return files, tuple(problems)
+        subjects.append(Subject.of_folder(name, "method", folder, arguments.ending))
+    if not folders.hq:
+        return subjects, None, None, restoration
+    subjects.append(Subject.of_folder("HQ", "hq", folders.hq))
+    return subjects, subjects[-1].files, str(folders.hq), restoration
 
 
 def _methods(arguments: argparse.Namespace) -> list[tuple[str, Path]]:

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.bootstrap import interval
 from interlcm_jax.evaluation.folders import Measurements, measure_pairs, set_digest
 from interlcm_jax.evaluation.metric import Metric, Score, score_set
-from interlcm_jax.evaluation.pairs import Files, Pair, match
+from interlcm_jax.evaluation.pairs import Files, Pair, images_by_name, match
 from interlcm_jax.evaluation.per_image import ImageMeasure, LoadedMeasure
 from interlcm_jax.evaluation.weights import Library, NoWeightsError
 
@@ -31,6 +32,12 @@ class Subject:
     role: Literal["method", "lq", "hq"]
     files: Files
     problems: tuple[str, ...] = ()
+
+    @classmethod
+    def of_folder(cls, name: str, role: Literal["method", "lq", "hq"], folder: Path, ending: str = "") -> Self:
+        """The images in a folder, see `pairs.images_by_name`."""
+        files, problems = images_by_name(folder, ending)
+        return cls(name, role, files, tuple(problems))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,10 +30,10 @@ def report_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def report(report_folder):
     subjects = [
-        Subject("LQ", "lq", images_by_name(report_folder / "lq")[0]),
-        Subject("one", "method", images_by_name(report_folder / "restored")[0]),
-        Subject("<two>", "method", images_by_name(report_folder / "other")[0]),
-        Subject("HQ", "hq", images_by_name(report_folder / "hq")[0]),
+        Subject.of_folder("LQ", "lq", report_folder / "lq"),
+        Subject.of_folder("one", "method", report_folder / "restored"),
+        Subject.of_folder("<two>", "method", report_folder / "other"),
+        Subject.of_folder("HQ", "hq", report_folder / "hq"),
     ]
     metrics = [*TWO, METRICS["lpips"]]
     comparison = compare(subjects, images_by_name(report_folder / "hq")[0], metrics, Library())
