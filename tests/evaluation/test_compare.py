@@ -69,7 +69,7 @@ def test_without_originals_only_metrics_that_need_none_are_scored(tmp_path):
         "spread", "Spread", "lower", "", "", brightness.measures, set_score=lambda rows: float(np.ptp(rows)), digits=1
     )
     scores = compare(
-        [Subject("restored", "method", images_by_name(tmp_path / "restored")[0])],
+        [Subject.of_folder("restored", "method", tmp_path / "restored")],
         None,
         [*THREE[:1], brightness, spread],
         Library(),
