@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = jobs[index::count]
     left = unfinished(jobs) if arguments.skip_existing else jobs
     outcomes, seconds = _restore(arguments, left, options) if left else ([], 0.0)
-    skipped = sorted({*jobs} - {*left}, key=jobs.index)
+    done_now = set(left)
+    skipped = [job for job in jobs if job not in done_now]
     return Report(outcomes, arguments.out, skipped, seconds).print(as_json=arguments.json)
 
 

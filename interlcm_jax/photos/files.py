@@ -102,7 +102,7 @@ def restore_files(
         **model_options: as in `InterLCM.restore`.
 
     Returns:
-        What became of each image, in the order of the inputs.
+        What became of each image, in the order of the inputs, jobs first.
 
     Raises:
         InterLCMError: an argument isn't possible, an input folder holds no images, or the device has too little memory.
@@ -157,11 +157,10 @@ def make_folder(folder: Path) -> None:
 def _jobs(
     inputs: str | Path | Sequence[str | Path | Job], out: Path, suffix: str, save_faces: bool, comparison: bool
 ) -> list[Job]:
-    if isinstance(inputs, str | Path):
-        inputs = [inputs]
-    if all(isinstance(one, Job) for one in inputs):
-        return list(inputs)
-    return plan(inputs, out, suffix, save_faces=save_faces, comparison=comparison)
+    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+    jobs = [one for one in inputs if isinstance(one, Job)]
+    paths = [one for one in inputs if not isinstance(one, Job)]
+    return jobs + plan(paths, out, suffix, save_faces=save_faces, comparison=comparison)
 
 
 @dataclasses.dataclass(frozen=True)
