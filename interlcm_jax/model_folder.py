@@ -33,12 +33,12 @@ class ModelConfig:
     Attributes:
         unet: the frozen LCM.
         vae: the frozen autoencoder.
-        clip_vision: the frozen image encoder.
+        clip_vision: the frozen CLIP image encoder.
         visual_encoder: the trained Visual Encoder.
         spatial_encoder: the trained ControlNet.
         schedule: the LCM's noise schedule.
         num_network_calls: network calls of a restoration, 3 or 1: what the trained weights were trained for.
-        skipped_steps: steps of the LCM's schedule whose clean prediction the low-quality face stands for.
+        skipped_steps: first steps of the LCM's schedule that the low-quality face replaces.
         task: what the trained weights do, one of `TASKS`.
         color_fix: the task's default color fix.
         guidance_scale: classifier-free guidance scale that the guidance embedding states.
@@ -256,7 +256,9 @@ def load_network(
     allow_nan: bool = False,
     sizes: str = CONFIG,
 ) -> None:
-    """Fills one of a model folder's networks with its weights (see `models.weights.fill`); `sizes` says whence its own.
+    """Fills one of a model folder's networks with its weights (see `models.weights.fill`).
+
+    `sizes` names the source of the network's sizes, for error messages.
 
     Raises:
         WeightsError: the file is missing or isn't whole; keys are missing, unexpected, mis-shaped or not floating

@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.weights import values, with_values
@@ -55,7 +56,7 @@ def make_step(
     stage, optimizer = config.stage, make_optimizer(config.optimizer)
 
     def step(state: TrainState, frozen: Weights, judges: Judges, batch: Batch) -> tuple[TrainState, Metrics]:
-        images = {name: batch[name].astype(jnp.float32) / 127.5 - 1 for name in ("lq", "hq")}
+        images = {name: to_float(batch[name]) for name in ("lq", "hq")}
         key = functools.partial(stream, config.seed, step=state.step)
         images |= stage.draw(key, model, images["lq"].shape)
         part = functools.partial(gradients, stage, model, networks, discriminator, state, frozen, judges)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.diffusion.ddim import ddim_steps, denoise
 from interlcm_jax.imaging.clip_preprocess import clip_preprocess
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.restoration import Networks, draw_noise, encode
@@ -88,7 +89,7 @@ class Prior(Stage):
 
         @jax.jit
         def moments(vae: AutoencoderKL, image: Array) -> Array:
-            latents = vae.encode(image.astype(jnp.float32) / 127.5 - 1)[0].astype(jnp.float32)
+            latents = vae.encode(to_float(image))[0].astype(jnp.float32)
             return jnp.stack([latents.mean(), (latents**2).mean()])
 
         found = [moments(networks.vae, face[None]) for face in itertools.islice(faces, SCALE_FACES)]

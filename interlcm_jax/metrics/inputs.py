@@ -1,4 +1,4 @@
-"""The images that metrics with networks take: the levels of the files that the field's scripts read."""
+"""What metrics with networks take: images in 8 bits, as the field's scripts read them from files."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.pixels import to_uint8
 
 Images = Float[Array, "B H W 3"] | UInt8[Array, "B H W 3"]
 
@@ -23,7 +24,7 @@ def levels(images: Images) -> UInt8[Array, "B H W 3"]:
         )
     if not floating:
         return images
-    return jnp.round((jnp.clip(images.astype(jnp.float32), -1, 1) + 1) * 127.5).astype(jnp.uint8)
+    return to_uint8(images.astype(jnp.float32))
 
 
 def pairs(restored: Images, hq: Images) -> tuple[UInt8[Array, "B H W 3"], UInt8[Array, "B H W 3"]]:

@@ -11,7 +11,6 @@ import pytest
 
 import evaluate
 from interlcm_jax.evaluation import restoring
-from interlcm_jax.runtime import batching
 from tests.evaluation.pictures import write_set
 from tests.miniature import miniature_model
 
@@ -27,7 +26,7 @@ def faces(tmp_path):
 @pytest.fixture
 def one_device(monkeypatch):
     """A program for eight would be longer to compile, and show no more here."""
-    monkeypatch.setattr(batching, "replicated_sharding", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    monkeypatch.setattr(restoring, "replicated_sharding", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +68,13 @@ def test_a_model_restores_and_goes_on_where_it_was_stopped(faces, one_device, mo
     (restored / "003.png").unlink()
     capsys.readouterr()
     assert run(*options) == 0
-    assert "3 of 4 images are restored already" in capsys.readouterr().err
+    assert "3 of 4 images were restored already" in capsys.readouterr().err
     assert (restored / "000.png").stat().st_mtime_ns == kept
     assert json.loads((tmp_path / "out" / "scores.json").read_text()) == first
     assert run(*options, "--seed", 1) == 2
     assert "was begun in another way (seed was 0 and is 1)" in capsys.readouterr().err
     # All restored: no model is needed any more.
-    monkeypatch.setattr(restoring, "restore", pytest.fail)
+    monkeypatch.setattr(restoring, "restore_files", pytest.fail)
     assert run(*options) == 0
 
 

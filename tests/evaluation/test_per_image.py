@@ -1,4 +1,4 @@
-"""The metrics that have networks: scored as by their own functions, whatever the batch and the devices."""
+"""Measures with networks: as their own functions compute them, whatever the batch and the devices."""
 
 import functools
 
@@ -8,9 +8,9 @@ import pytest
 
 from interlcm_jax.evaluation import folders
 from interlcm_jax.evaluation.catalog import METRICS
-from interlcm_jax.evaluation.compare import Subject, evaluate
-from interlcm_jax.evaluation.pairs import find
-from interlcm_jax.evaluation.weights import WEIGHTS, Library
+from interlcm_jax.evaluation.compare import Subject, compare
+from interlcm_jax.evaluation.pairs import images_by_name
+from interlcm_jax.evaluation.weights import Library
 from interlcm_jax.metrics import identity, inception
 from interlcm_jax.metrics.arcface import ArcFace, ArcFaceConfig
 from interlcm_jax.metrics.fan import FAN, FANConfig
@@ -25,6 +25,8 @@ from tests.evaluation.pictures import picture, spoilt, write_set
 from tests.models.random_weights import fill_randomly
 
 NAMES = ("fid-ffhq", "fid-hq", "deg", "similarity", "ida", "lmd", "musiq", "niqe")
+
+
 COUNT, SIZE = 5, 192
 
 
@@ -64,9 +66,9 @@ def scores(folder, monkeypatch, batch_size: int, devices: int):
     if devices == 1:
         monkeypatch.setattr(folders, "replicated_sharding", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     monkeypatch.setattr(Library, "_load", lambda library, name: weights(name))
-    files, hq = find(folder / "lq")[0], find(folder / "hq")[0]
+    files, hq = images_by_name(folder / "lq")[0], images_by_name(folder / "hq")[0]
     metrics = [METRICS[name] for name in NAMES]
-    found = evaluate([Subject("restored", "method", files)], hq, metrics, Library(), batch_size=batch_size)
+    found = compare([Subject("restored", "method", files)], hq, metrics, Library(), batch_size=batch_size)
     return found.rows[0].scores
 
 
@@ -108,24 +110,11 @@ def test_batch_size_and_devices_change_no_score(folder, alone, monkeypatch, batc
         assert found[name].count == COUNT
 
 
-def test_what_has_no_file_has_no_number(folder):
-    files, hq = find(folder / "lq")[0], find(folder / "hq")[0]
-    metrics = [METRICS[name] for name in NAMES]
-    row = evaluate([Subject("restored", "method", files)], hq, metrics, Library()).rows[0]
-    assert {name: (row.scores[name].value, row.scores[name].why) for name in NAMES} == dict.fromkeys(
-        NAMES, (None, "no weights")
-    )
-
-
 def test_one_image_has_no_frechet_distance(tmp_path, monkeypatch):
     write_set(tmp_path, 1, size=SIZE)
     monkeypatch.setattr(Library, "_load", lambda library, name: weights(name))
-    files, hq = find(tmp_path / "lq")[0], find(tmp_path / "hq")[0]
+    files, hq = images_by_name(tmp_path / "lq")[0], images_by_name(tmp_path / "hq")[0]
     metrics = [METRICS[name] for name in ("fid-ffhq", "fid-hq")]
-    row = evaluate([Subject("lq", "method", files)], hq, metrics, Library()).rows[0]
+    row = compare([Subject("lq", "method", files)], hq, metrics, Library()).rows[0]
     assert {score.why for score in row.scores.values()} == {"fewer than 2 images"}
     assert all(score.value is None for score in row.scores.values())
-
-
-def test_every_metrics_weights_are_known():
-    assert {name for metric in METRICS.values() for name in metric.weights} == set(WEIGHTS)
