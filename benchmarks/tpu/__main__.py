@@ -3,10 +3,10 @@
     python -m benchmarks.tpu restore --program restore unet --batch-size 1 8 --topology v5e:2x2
     python -m benchmarks.tpu train --topology v5e:4x4 v5p:2x2x4 --remat blocks calls --effort -1
 
-needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine; `--count` does without. In bfloat16
-`restore` takes 5 to 20 minutes a program; `train`, the step of the released recipe (three network calls at 512x512, all
-losses, Adam, moving average), half an hour of a core and 15 GB, or ten minutes and 9 GB with `--effort -1`. The
-compiler then puts nothing into the fast memory on the chip: "accessed" lacks the copies into it.
+needs the TPU compiler (`pip install 'jax[tpu]'`), which runs on any Linux machine. In bfloat16 `restore` takes 5 to 20
+minutes a program; `train`, the step of the released recipe (three network calls at 512x512, all losses, Adam, moving
+average), half an hour of a core and 15 GB, or ten minutes and 9 GB with `--effort -1`. The compiler then puts nothing
+into the fast memory on the chip: "accessed" lacks the copies into it. `--count` compiles nothing.
 
 All numbers are for one chip, GB are 1e9 bytes, GiB 2**30:
 
@@ -49,13 +49,13 @@ GIGA, TERA, GIBI = 1e9, 1e12, 2**30
 RESTORE = {"topology": "", "program": "", "batch": ""}
 TRAIN = {"topology": "", "chips": "", "fsdp": "", "remat": "", "images_per_chip": "", "recomputed": ".0%"}
 COST = {
-    "tflop": ".2f",
-    "hbm_gb": ".2f",
-    "accessed_gb": ".1f",
-    "memory_gib": ".2f",
-    "temporaries_gib": ".2f",
+    "tflop": ".4g",
+    "hbm_gb": ".4g",
+    "accessed_gb": ".4g",
+    "memory_gib": ".4g",
+    "temporaries_gib": ".4g",
     "collectives_gb": ".3g",
-    "megacycles": ".0f",
+    "megacycles": ".4g",
     "compile_seconds": ".0f",
     "problem": "",
 }
