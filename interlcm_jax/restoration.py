@@ -79,14 +79,14 @@ def restore(
     denoiser, steps, inputs = steered_denoiser(networks, config, lq, noise.shape[0])
     denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
     clean = sample(denoiser, latents, noise, steps, inputs, unroll=unroll)
-    return _in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
+    return in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
 
 
 def encode(
     networks: Networks, config: ModelConfig, images: Float[Array, "B H W 3"], vae_slice: int | None = None
 ) -> Float[Array, "B h w L"]:
     """The scaled latents of images in [-1, 1]: the posterior's mean, `vae_slice` images at a time."""
-    mean = _in_slices(lambda some: networks.vae.encode(some)[0], vae_slice, images)
+    mean = in_slices(lambda some: networks.vae.encode(some)[0], vae_slice, images)
     return mean.astype(jnp.float32) * config.vae.scaling_factor
 
 
@@ -116,7 +116,7 @@ def steered_denoiser(
     return denoiser, steps, temb
 
 
-def _in_slices(function: Callable[[Array], Array], size: int | None, x: Float[Array, "B ..."]) -> Array:
+def in_slices(function: Callable[[Array], Array], size: int | None, x: Float[Array, "B ..."]) -> Array:
     """Applies `function` to `size` examples at a time, one slice after the other; the last slice may be short."""
     if size is None or size >= x.shape[0]:
         return function(x)

@@ -1,22 +1,69 @@
 """Strict JAX for every test: what would be a silent slip in a user's program is an error here."""
 
+import atexit
+import ctypes
+import gc
 import os
+import shutil
+import sys
 import tempfile
 
-# Tests spend their time on compiling: machine code of level 1 takes three quarters of that. At level 0 small
-# gradients round too differently from PyTorch's.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The run's own cache of compiled programs, one for all its workers: tests that build the same program again needn't
+# compile it again, and nothing is kept from one run to the next. The first process to come here makes it.
+if "INTERLCM_TESTS_CACHE" not in os.environ:
+    os.environ["INTERLCM_TESTS_CACHE"] = tempfile.mkdtemp(prefix="interlcm-tests-")
+    atexit.register(shutil.rmtree, os.environ["INTERLCM_TESTS_CACHE"], ignore_errors=True)
 
 import jax
+import jaxtyping
+import pytest
+
+from tests import annotations  # noqa: F401 (the hook looks it up by name)
+
+# Every annotation of the package holds, shapes included: before its first import.
+jaxtyping.install_import_hook("interlcm_jax", "tests.annotations.checked")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
-
-# The run's own cache of compiled programs: tests that build the same program again needn't compile it again, and
-# nothing is kept from one run to the next.
-_CACHE = tempfile.TemporaryDirectory(prefix="interlcm-tests-")
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_compilation_cache_dir", os.environ["INTERLCM_TESTS_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+SLOW_ROOMS = ("tests/training/", "tests/parity/", "tests/benchmarks/", "tests/cli/")
+
+
+@pytest.fixture
+def unchecked():
+    """Without the check, for what the package itself says of arrays that don't fit."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def pytest_configure(config):
+    # xdist keeps the order below; by itself it takes the files with the most tests first.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """The rooms that take longest first, so that all workers end together."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW_ROOMS))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs(request):
+    """Compiled programs are held for one module: all of them would take gigabytes.
+
+    Tests spend their time on compiling, so machine code is hardly optimized, but for modules marked `optimized`.
+    """
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
+    yield
+    jax.clear_caches()
+    gc.collect()
+    # What the compiler has freed goes back to the system.
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.models.weights import abstract
 from interlcm_jax.pipeline import InterLCM, Networks
-from tests.models.random_weights import fill_randomly
+from tests.models.random_weights import random_network
 
 
 @functools.cache
@@ -17,6 +16,6 @@ def miniature_model() -> InterLCM:
     config = ModelConfig.miniature()
     # Dtypes and device as `from_pretrained` has them, so that a loaded copy runs the programs compiled for this one.
     dtypes = {"dtype": np.dtype("float32"), "param_dtype": np.dtype("float32")}
-    model = InterLCM(config, fill_randomly(abstract(lambda rngs: Networks(config, rngs=rngs, **dtypes))))
+    model = InterLCM(config, random_network(Networks, config, **dtypes))
     model.weights = jax.device_put(model.weights, jax.devices()[0])
     return model

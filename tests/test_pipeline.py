@@ -1,7 +1,6 @@
 """The restoration's contract, on the miniature model: dtypes, seeds, batches, arguments, folders, and one program."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import jax
 import jax.extend.core
@@ -14,6 +13,7 @@ from interlcm_jax.imaging.color_fix import ADAIN_EPSILON, low_pass
 from interlcm_jax.models.weights import flat_weights
 from interlcm_jax.pipeline import draw_noise
 from tests.miniature import miniature_model
+from tests.models.jaxprs import equations
 
 SIZE, LATENT = 64, (8, 8, 4)
 BATCHED = 1e-5  # maximum absolute difference of an image alone and in a batch, float32
@@ -69,9 +69,18 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(model, fiv
     assert np.abs(other - alone[0]).max() > 0.05
 
 
-def test_a_batch_with_its_own_noise_equals_each_image_alone_with_its_seed(model, five, alone):
-    draws = [draw_noise(jnp.uint32(seed), 3, LATENT) for seed in (0, 0, 0, 0, 1)]
-    batch = np.asarray(model.restore(scaled(five), jnp.concatenate(draws, axis=1)))
+@pytest.fixture(scope="module")
+def noise() -> jax.Array:
+    """For the five: that of seed 0, and of seed 1 for the last."""
+    return jnp.concatenate([draw_noise(jnp.uint32(seed), 3, LATENT) for seed in (0, 0, 0, 0, 1)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def batch(model, five, noise) -> np.ndarray:
+    return np.asarray(model.restore(scaled(five), noise))
+
+
+def test_a_batch_with_its_own_noise_equals_each_image_alone_with_its_seed(model, five, alone, batch):
     expected = [*alone[:4], np.asarray(model.restore(scaled(five[4:]), seed=1))[0]]
     for i in range(5):
         assert np.abs(batch[i] - expected[i]).max() <= BATCHED, i
@@ -115,14 +124,14 @@ def test_the_weights_own_settings_are_the_defaults(model, monkeypatch, task, fix
 def test_fidelity_moves_the_result_towards_the_input(model, five):
     lq = scaled(five[:1])
     restored = [np.asarray(model.restore(lq, fidelity=fidelity)) for fidelity in (0, 0.5, 1)]
-    distances = [np.abs(low_pass(image - lq, 3)).mean() for image in restored]
+    distances = [np.abs(low_pass(jnp.asarray(image - lq), 3)).mean() for image in restored]
     assert distances[0] > 1.2 * distances[1] > 1.2 * distances[2]
     np.testing.assert_array_equal(restored[0], model.restore(lq))
 
 
-def test_the_vae_in_slices_gives_the_same(model, five):
-    sliced = np.asarray(model.restore(scaled(five), vae_slice=2))
-    assert np.abs(sliced - np.asarray(model.restore(scaled(five)))).max() <= BATCHED
+def test_the_vae_in_slices_gives_the_same(model, five, noise, batch):
+    sliced = np.asarray(model.restore(scaled(five), noise, vae_slice=2))
+    assert np.abs(sliced - batch).max() <= BATCHED
     with pytest.raises(InterLCMError, match="vae_slice is 0"):
         model.restore(five, vae_slice=0)
     # The same numbers, by a loop over the slices.
@@ -150,6 +159,7 @@ def noise_of(*shape: int) -> dict:
     return {"noise": np.zeros(shape, np.float32)}
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("shape", "dtype", "arguments", "message"),
     [
@@ -235,15 +245,6 @@ def traced(model, five):
     lq = jnp.asarray(scaled(five[:1]))
     arguments = model.weights, lq, None, np.uint32(0), None, 3, "wavelet", None, None
     return pipeline._program("cpu").trace(model.graph, model.config, *arguments)
-
-
-def equations(jaxpr: jax.extend.core.Jaxpr, *, into_scans: bool = True) -> Iterator[jax.extend.core.JaxprEqn]:
-    """All equations, those of inner functions and loops included."""
-    for equation in jaxpr.eqns:
-        yield equation
-        if into_scans or equation.primitive.name != "scan":
-            for inner in jax.extend.core.jaxprs_in_params(equation.params):
-                yield from equations(inner, into_scans=into_scans)
 
 
 def test_weights_are_arguments_of_the_program(traced, model):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interlcm_jax import restoration
-from interlcm_jax.restoration import _in_slices, restore
+from interlcm_jax.restoration import in_slices, restore
 from tests.miniature import miniature_model
 
 
@@ -23,21 +23,8 @@ def test_slices_have_the_size_asked_for_and_keep_their_order(size, seen):
         return x.sum(-1) ** 2
 
     x = jnp.arange(30.0).reshape(5, 2, 3)
-    np.testing.assert_array_equal(_in_slices(function, size, x), x.sum(-1) ** 2)
+    np.testing.assert_array_equal(in_slices(function, size, x), x.sum(-1) ** 2)
     assert sizes == seen
-
-
-def test_vae_in_slices_restores_the_same():
-    model = miniature_model()
-    lq = jax.random.uniform(jax.random.key(0), (3, 64, 64, 3), minval=-1.0, maxval=1.0)
-    noise = jax.random.normal(jax.random.key(1), (1, 1, 8, 8, 4))
-
-    @jax.jit
-    def both(networks):
-        return [restore(networks, model.config, lq, noise, vae_slice=size) for size in (None, 2)]
-
-    whole, sliced = both(model.networks)
-    np.testing.assert_allclose(sliced, whole, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("skipped", "timesteps"), [(0, [999, 679, 339]), (1, [759, 499, 259]), (2, [599, 399, 199])])

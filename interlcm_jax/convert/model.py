@@ -29,7 +29,7 @@ from interlcm_jax.models.controlnet import ControlNet
 from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
 from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
 from interlcm_jax.models.visual_encoder import VisualEncoder
-from interlcm_jax.models.weights import abstract, skeleton
+from interlcm_jax.models.weights import weight_specs
 
 _Weights = dict[str, LazyTensor]
 
@@ -178,10 +178,9 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count, 
     return ["lcm/", "clip/", "visual_encoder.pth", "spatial_encoder.pth", *optional]
 
 
-def abstract_weights(config: ModelConfig, name: str) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_weights(config: ModelConfig, name: str) -> Mapping[str, jax.ShapeDtypeStruct]:
     """A network's weights by path, as shapes."""
-    network = _CLASSES[name][0]
-    return skeleton(abstract(lambda rngs: network(config.networks[name], rngs=rngs)))
+    return weight_specs(_CLASSES[name][0], config.networks[name])
 
 
 def needed_lcm(variant: str | None = None) -> Select:

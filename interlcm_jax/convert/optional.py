@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from flax import nnx
 
@@ -18,7 +17,7 @@ from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.files.safetensors import LazyTensor, open_safetensors, write_safetensors
 from interlcm_jax.model_folder import read_config, weights_file, write_config
 from interlcm_jax.models.config import NetworkConfig
-from interlcm_jax.models.weights import abstract, misfits, skeleton
+from interlcm_jax.models.weights import misfits, weight_specs
 
 _Weights = dict[str, LazyTensor]
 
@@ -92,7 +91,7 @@ def from_pytorch_file(path: Path, network: type[nnx.Module], config: NetworkConf
     Raises:
         WeightsError: the file isn't the network's; every offending key is named.
     """
-    return to_jax(read_weights(path), _shapes(network, config), table, path)
+    return to_jax(read_weights(path), weight_specs(network, config), table, path)
 
 
 def to_pytorch_file(path: Path, out: Path, network: type[nnx.Module], config: NetworkConfig, table: Table) -> None:
@@ -101,7 +100,7 @@ def to_pytorch_file(path: Path, out: Path, network: type[nnx.Module], config: Ne
     Raises:
         WeightsError: the file isn't the network's; every offending key is named.
     """
-    weights, shapes = open_safetensors(path), _shapes(network, config)
+    weights, shapes = open_safetensors(path), weight_specs(network, config)
     if problems := misfits(weights, {name: spec.shape for name, spec in shapes.items()}):
         raise WeightsError(path, problems)
     write_torch(out, to_torch(weights, shapes, table), wrappers=())
@@ -126,7 +125,3 @@ def export_optional(folder: Path, out: Path) -> list[str]:
             to_pytorch_file(weights_file(folder, name), out / file, network, config, table)
             names.append(file)
     return names
-
-
-def _shapes(network: Any, config: NetworkConfig) -> dict[str, Any]:
-    return skeleton(abstract(lambda rngs: network(config, rngs=rngs)))

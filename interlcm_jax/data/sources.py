@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,6 +22,7 @@ LQ, HQ = "lq", "hq"
 _NAMED = 20
 
 
+@runtime_checkable
 class Source(Protocol):
     """Records of "hq" and, where it is paired, "lq": RGB, uint8, all of one size. It can be sent to other processes."""
 

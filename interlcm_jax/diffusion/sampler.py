@@ -15,7 +15,7 @@ Denoiser = Callable[[Array, Any], Array]
 def sample(
     denoiser: Denoiser,
     latents: Float[Array, "B H W C"],
-    noise: Float[Array, "calls B H W C"],
+    noise: Float[Array, "calls #B H W C"],
     steps: Steps,
     inputs: Any = None,
     *,
@@ -46,7 +46,7 @@ def sample(
 
 
 def refine(
-    denoiser: Denoiser, clean: Float[Array, "B H W C"], noise: Float[Array, "B H W C"], step: Steps, inputs: Any
+    denoiser: Denoiser, clean: Float[Array, "B H W C"], noise: Float[Array, "#B H W C"], step: Steps, inputs: Any
 ) -> Float[Array, "B H W C"]:
     """One call: the next clean prediction from the last, with one step's noise, coefficients and inputs."""
     noisy = step.signal * clean + step.sigma * noise

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Candidates:
         return type(self)(self.centers[index], self.sizes[index], self.angles[index], self.scores[index])
 
     @classmethod
-    def squares(cls, corners: Float[np.ndarray, "N 2"], side: float, scores: Float[np.ndarray, " N"]) -> Self:
+    def squares(cls, corners: Real[np.ndarray, "N 2"], side: float, scores: Float[np.ndarray, " N"]) -> Self:
         """Upright squares of one size, given their left and top."""
         return cls(corners + side / 2, np.full(corners.shape, float(side)), np.zeros(len(corners)), scores)
 

@@ -55,12 +55,12 @@ class MTCNN:
     overlaps: tuple[float, float, float, float] = (0.5, 0.7, 0.7, 0.5)
 
     def __post_init__(self):
-        self._proposal, self._refinement, self._output = load_networks(_device())
+        self._proposal, self._refinement, self._output = load_networks(host_device())
 
     def __call__(self, photo: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """Finds the faces; a photo too small or too thin to hold one has none."""
         copies = _halvings(photo)
-        found = self._propose(photo).turned(np.deg2rad(self.angles))
+        found = self.propose(photo).turned(np.deg2rad(self.angles))
         found, _ = _refined(self._refinement, copies, found, self.thresholds[1])
         found = found[found.strongest(self.overlaps[2])]
         found, landmarks = _refined(self._output, copies, found, self.thresholds[2])
@@ -73,9 +73,9 @@ class MTCNN:
         faces = zip(found.boxes[order], landmarks[order] - 0.5, found.scores[order], strict=True)
         return [Face(box, points, float(score)) for box, points, score in faces]
 
-    def _propose(self, photo: UInt8[np.ndarray, "H W 3"]) -> Candidates:
+    def propose(self, photo: UInt8[np.ndarray, "H W 3"]) -> Candidates:
         """Windows that P-Net takes for faces."""
-        levels = list(self._levels(photo))
+        levels = list(self.levels(photo))
         places = np.array([(i, *corner) for i, level in enumerate(levels) for corner in _corners(level)], int)
         places = places.reshape(-1, 3)
         tiles = np.zeros((len(places), TILE, TILE, 3), np.uint8)
@@ -95,7 +95,7 @@ class MTCNN:
         windows = concatenated([part[part.strongest(self.overlaps[0])] for part in parts] or [windows])
         return windows[windows.strongest(self.overlaps[1])[:MAX_WINDOWS]]
 
-    def _levels(self, photo: UInt8[np.ndarray, "H W 3"]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    def levels(self, photo: UInt8[np.ndarray, "H W 3"]) -> Iterator[UInt8[np.ndarray, "_ _ 3"]]:
         """The pyramid: in each coarser level, faces that fill a window are larger."""
         height, width = photo.shape[:2]
         scale = min(CELL / self.min_face_size, (self.max_pixels / (height * width)) ** 0.5)
@@ -113,7 +113,7 @@ def _corners(level: UInt8[np.ndarray, "h w 3"]) -> Iterator[tuple[int, int]]:
 
 
 def _refined(
-    network: RefinementNetwork, copies: Sequence[UInt8[np.ndarray, "h w 3"]], found: Candidates, threshold: float
+    network: RefinementNetwork, copies: Sequence[UInt8[np.ndarray, "_ _ 3"]], found: Candidates, threshold: float
 ) -> tuple[Candidates, Float[np.ndarray, "M K 2"]]:
     """The candidates that a network takes for faces, moved to where it sees them, and their landmarks."""
     scores, offsets, points = _run(network, _crops(copies, found, network.config.size), CROPS)
@@ -129,7 +129,7 @@ def _turns(landmarks: Float[np.ndarray, "N 5 2"]) -> Float[np.ndarray, " N"]:
 
 
 def _crops(
-    copies: Sequence[UInt8[np.ndarray, "h w 3"]], found: Candidates, size: int
+    copies: Sequence[UInt8[np.ndarray, "_ _ 3"]], found: Candidates, size: int
 ) -> UInt8[np.ndarray, "N size size 3"]:
     """The squares about the candidates, upright, each from the copy that shows it at one to two times `size`."""
     steps = (np.arange(size) + 0.5) / size
@@ -148,7 +148,7 @@ def _crops(
     return crops
 
 
-def _halvings(photo: UInt8[np.ndarray, "H W 3"]) -> list[UInt8[np.ndarray, "h w 3"]]:
+def _halvings(photo: UInt8[np.ndarray, "H W 3"]) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """The photo and smaller and smaller copies, down to the crops' size."""
     copies = [photo]
     while max(copies[-1].shape) > 2 * CELL:
@@ -158,7 +158,7 @@ def _halvings(photo: UInt8[np.ndarray, "H W 3"]) -> list[UInt8[np.ndarray, "h w 
     return copies
 
 
-def _device() -> jax.Device:
+def host_device() -> jax.Device:
     """The host's CPU if JAX has it as a backend, else the first of the default devices."""
     try:
         return jax.local_devices(backend="cpu")[0]

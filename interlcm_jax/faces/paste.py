@@ -83,7 +83,7 @@ def _without_filling(face: np.ndarray, to_photo: Matrix, shape: tuple[int, ...],
     return np.where(filled[..., None], nearest, face)
 
 
-def _paste(photo: Photo, face: Photo, to_photo: Matrix, mask: np.ndarray | None) -> None:
+def _paste(photo: Photo, face: UInt8[np.ndarray, "S S 3"], to_photo: Matrix, mask: np.ndarray | None) -> None:
     """Pastes one face in place."""
     size = face.shape[0]
     corners = to_photo @ np.array([[-0.5, size - 0.5, -0.5, size - 0.5], [-0.5, -0.5, size - 0.5, size - 0.5], [1] * 4])

@@ -125,7 +125,7 @@ class ResNet(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "B H W 3"], inside: Float[Array, "B Y X 1"] | None
-    ) -> list[Float[Array, "B h w C"]]:
+    ) -> list[Float[Array, "B _ _ _"]]:
         """Features at strides 8, 16 and 32."""
         # Nothing is negative here, so the zeros outside don't change the maximum at the border.
         x = _only(self.conv1(x, inside), inside)
@@ -148,8 +148,8 @@ class FeaturePyramid(nnx.Module):
         self.merge1, self.merge2 = (ConvNorm(width, width, 3, slope=slope, **init) for _ in range(2))
 
     def __call__(
-        self, features: list[Float[Array, "B h w C"]], inside: Float[Array, "B Y X 1"] | None
-    ) -> list[Float[Array, "B h w D"]]:
+        self, features: list[Float[Array, "B _ _ _"]], inside: Float[Array, "B Y X 1"] | None
+    ) -> list[Float[Array, "B _ _ D"]]:
         """The three levels, finest first."""
         outputs = (self.output1, self.output2, self.output3)
         fine, middle, coarse = (output(x, inside) for output, x in zip(outputs, features, strict=True))

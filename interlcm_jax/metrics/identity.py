@@ -38,7 +38,7 @@ def deg(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     Raises:
         InterLCMError: they aren't images, or not equally many.
     """
-    return jnp.rad2deg(_angle(*_embeddings(network, restored, hq, _deg_input)))
+    return jnp.rad2deg(angle(*_embeddings(network, restored, hq, _deg_input)))
 
 
 @jax.jit
@@ -47,7 +47,7 @@ def similarity(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "
 
     Papers call this or `deg` IDS; the network of CodeFormer's IDS isn't published.
     """
-    return jnp.cos(_angle(*_embeddings(network, restored, hq, _deg_input)))
+    return jnp.cos(angle(*_embeddings(network, restored, hq, _deg_input)))
 
 
 @jax.jit
@@ -57,7 +57,7 @@ def ida(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     As RestoreFormer++'s and DAEFR's scripts: in [0, 1], gray by weights meant for RGB on BGR, resized by PyTorch to 128
     pixels. Arguments as `deg`'s, with the weights of `arcface_resnet18.pth`.
     """
-    return _angle(*_embeddings(network, restored, hq, _ida_input))
+    return angle(*_embeddings(network, restored, hq, _ida_input))
 
 
 def mean_deg(degrees: Float[np.ndarray, " N"]) -> tuple[float, int]:
@@ -92,7 +92,7 @@ def _ida_input(pixels: UInt8[Array, "B H W 3"], size: int) -> Float[Array, "B S 
     return bilinear_resize(gray, (size, size))
 
 
-def _angle(a: Float[Array, "B D"], b: Float[Array, "B D"]) -> Float[Array, "B"]:
+def angle(a: Float[Array, "B D"], b: Float[Array, "B D"]) -> Float[Array, "B"]:
     """The angle between vectors, radians; the arc cosine would lose half of the digits at small angles."""
     a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
     return 2 * jnp.arctan2(jnp.linalg.norm(a - b, axis=-1), jnp.linalg.norm(a + b, axis=-1))

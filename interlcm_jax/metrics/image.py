@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.errors import InterLCMError
 
-Images = Float[Array, "B H W 3"] | UInt8[Array, "B H W 3"]
+Images = Float[Array | np.ndarray, "B H W 3"] | UInt8[Array | np.ndarray, "B H W 3"]
 Channel = Literal["rgb", "y"]
 
 RADIUS, SIGMA = 5, 1.5
@@ -50,7 +50,7 @@ def mean_squared_error(restored: Images, hq: Images, channel: Channel = "rgb") -
     return _mean(difference * difference) / _data_range(hq) ** 2
 
 
-def decibels(mse: Float[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
+def decibels(mse: Float[Array | np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
     """PSNR of mean squared errors, on the host in float64: within 1e-6 dB of scikit-image's."""
     with np.errstate(divide="ignore"):
         return -10 * np.log10(np.asarray(mse, np.float64))

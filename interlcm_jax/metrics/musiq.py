@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from interlcm_jax.convert.musiq import read_musiq
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.files.safetensors import write_safetensors
+from interlcm_jax.metrics.image import Images
 from interlcm_jax.metrics.musiq_network import MUSIQ, MUSIQConfig
 from interlcm_jax.metrics.musiq_patches import Patches, multiscale_patches
 from interlcm_jax.models.weights import abstract, fill, lazy_weights, skeleton
@@ -39,7 +40,7 @@ class MUSIQScorer:
         self.config, self.max_patches = network.config, max_patches
         self.graph, self.weights = nnx.split(network)
 
-    def __call__(self, images: UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"]) -> Float[np.ndarray, "B"]:
+    def __call__(self, images: Images) -> Float[np.ndarray, "B"]:
         """Mean opinion scores of RGB images of one size, uint8 or floats in [-1, 1].
 
         Raises:

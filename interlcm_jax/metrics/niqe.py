@@ -38,7 +38,7 @@ class Pristine:
     covariance: Float[np.ndarray, "36 36"]
 
 
-def niqe(images: UInt8[Array, "B H W 3"], pristine: Pristine) -> Float[np.ndarray, "B"]:
+def niqe(images: UInt8[Array | np.ndarray, "B H W 3"], pristine: Pristine) -> Float[np.ndarray, "B"]:
     """The distance of each image's statistics from pristine ones (equation 10), in float64.
 
     Luma in whole levels, no border cropped, blocks of 96 pixels side by side. NaN where fewer than two blocks have
@@ -66,7 +66,7 @@ def distances(of_blocks: Float[np.ndarray, "B blocks 36"], pristine: Pristine) -
     return np.array([_distance(image, pristine) for image in of_blocks])
 
 
-def fit_pristine(photos: Iterable[UInt8[np.ndarray, "H W 3"]], *, sharpness_threshold: float = SHARPNESS) -> Pristine:
+def fit_pristine(photos: Iterable[UInt8[np.ndarray, "_ _ 3"]], *, sharpness_threshold: float = SHARPNESS) -> Pristine:
     """Fits pristine statistics to good photos of one's own; distances from them compare with no published ones.
 
     As in the paper, only the blocks count that are more than `sharpness_threshold` times as sharp as their photo's

@@ -46,7 +46,7 @@ class Moments(NamedTuple):
 
 
 @jax.jit
-def block_moments(images: UInt8[Array, "B H W 3"]) -> Moments:
+def block_moments(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Moments:
     """Moments of the whole blocks of RGB images; what is left over at the right and below doesn't count.
 
     Raises:
@@ -69,7 +69,7 @@ def block_moments(images: UInt8[Array, "B H W 3"]) -> Moments:
     return Moments(*(jnp.stack(both, axis=2) for both in zip(*of_scale, strict=True)), sharpness)
 
 
-def luma(images: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W"]:
+def luma(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W"]:
     """BT.601's luma in whole levels, 16 to 235.
 
     In whole numbers, and so the same on every device. BasicSR's, in floats, is another by one level for 141 colors out

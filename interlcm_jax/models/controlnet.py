@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -157,7 +158,7 @@ class ControlNet(UNetEncoder):
     def __call__(
         self,
         latents: Float[Array, "B h w C"],
-        timesteps: Float[Array, "b"],
+        timesteps: Float[Array | np.ndarray, "b"],
         context: Float[Array, "B T D"],
         image: Float[Array, "B H W 3"],
     ) -> tuple[list[Array], Array]:

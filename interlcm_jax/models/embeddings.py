@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from interlcm_jax.models.layers import Init, Linear
 
 
-def timestep_embedding(timesteps: Float[Array, "B"], dim: int) -> Float[Array, "B dim"]:
+def timestep_embedding(timesteps: Float[Array | np.ndarray, "B"], dim: int) -> Float[Array, "B dim"]:
     """Sinusoids of the timestep: cosines first, then sines, frequencies 10000^(-i / (dim / 2)).
 
     This is diffusers' `Timesteps` with `flip_sin_to_cos=True` and `downscale_freq_shift=0`, as SD 1.5 sets it.
@@ -33,7 +33,7 @@ def guidance_embedding(guidance: Float[Array, "B"], dim: int) -> Float[Array, "B
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def _angles(x: Float[Array, "B"], exponents: Float[np.ndarray, " half"]) -> Float[Array, "B half"]:
+def _angles(x: Float[Array | np.ndarray, "B"], exponents: Float[np.ndarray, " half"]) -> Float[Array, "B half"]:
     # x reaches 7000, so the last bit of a frequency is four digits of its sine: the exponents are rounded in float32
     # just where diffusers rounds them, and the power is taken in float64 and rounded once.
     frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)

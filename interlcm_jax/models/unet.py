@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -182,7 +183,7 @@ class UNetEncoder(nnx.Module):
         self.dtype = dtype
 
     def embed_time(
-        self, timesteps: Float[Array, "b"], timestep_cond: Float[Array, "b G"] | None = None
+        self, timesteps: Float[Array | np.ndarray, "b"], timestep_cond: Float[Array, "b G"] | None = None
     ) -> Float[Array, "b E"]:
         """Time embedding of each timestep (0 to 999), joined with the guidance embedding where one is given."""
         emb = timestep_embedding(timesteps, self.time_channels).astype(self.dtype)
@@ -254,7 +255,7 @@ class UNet2DCondition(UNetEncoder):
     def __call__(
         self,
         latents: Float[Array, "B H W C"],
-        timesteps: Float[Array, "b"],
+        timesteps: Float[Array | np.ndarray, "b"],
         context: Float[Array, "B T D"],
         timestep_cond: Float[Array, "b G"] | None = None,
         down_residuals: list[Array] | None = None,

@@ -176,7 +176,7 @@ class Encoder(nnx.Module):
         self.conv_norm_out = GroupNorm(widths[-1], groups, epsilon=EPSILON, **init)
         self.conv_out = Conv(widths[-1], 2 * config.latent_channels, **init)
 
-    def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B h w 2*L"]:
+    def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B h w moments"]:
         """Mean and log variance stand one after the other in the last axis."""
         x = self.conv_in(image)
         for block in self.down_blocks:

@@ -1,5 +1,6 @@
 """A network's weights by path, like `down_blocks.0.resnets.1.conv1.kernel`: listed, checked, put onto devices."""
 
+import functools
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,12 +26,19 @@ def abstract(build: Callable[[nnx.Rngs], nnx.Module]) -> nnx.Module:
     """
 
     def make() -> nnx.Module:
-        # All layers get one key, as nothing is drawn. Under tracing `nnx.Rngs` counts its draws in a time that is
-        # quadratic in them: 43 s at the released sizes, against 1 s.
-        key = jax.random.key(0)
-        return build(types.SimpleNamespace(params=lambda: key))
+        return build(_OneKey())
 
     return nnx.eval_shape(make)
+
+
+class _OneKey(nnx.Rngs):
+    """One key for all layers of an `abstract` network, as nothing is drawn.
+
+    Under tracing `nnx.Rngs` counts its draws in a time that is quadratic in them: 43 s at the released sizes, not 1 s.
+    """
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
 
 
 def flat_weights(network: nnx.Module) -> dict[str, nnx.Variable]:
@@ -56,6 +64,12 @@ def skeleton(network: nnx.Module) -> dict[str, jax.ShapeDtypeStruct]:
     """The network's weights as shapes and dtypes; `network` may be `abstract`."""
     values = {path: variable.get_value() for path, variable in flat_weights(network).items()}
     return {path: jax.ShapeDtypeStruct(value.shape, value.dtype) for path, value in values.items()}
+
+
+@functools.cache
+def weight_specs(kind: type[nnx.Module], config: object) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """The weights of a network of this kind and size by path, as shapes and dtypes."""
+    return types.MappingProxyType(skeleton(abstract(lambda rngs: kind(config, rngs=rngs))))
 
 
 def lazy_weights(network: nnx.Module) -> dict[str, LazyTensor]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ Result = TypeVar("Result")
 Face = np.ndarray
 
 
+@runtime_checkable
 class Opened(Protocol):
     """What opening a job gives: its faces, of one size for all jobs, and whatever closing it needs."""
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from interlcm_jax.models.discriminator import PatchDiscriminator
 from interlcm_jax.models.weights import values
@@ -27,7 +27,7 @@ class TrainState:
     """All that changes in training; nothing random is in it.
 
     Attributes:
-        step: steps done.
+        step: steps done, an int32 scalar.
         params: the trained weights, float32.
         ema: their moving average.
         optimizer: Adam's state for them.
@@ -36,7 +36,7 @@ class TrainState:
         discriminator_optimizer: Adam's state for it.
     """
 
-    step: Int[Array, ""]
+    step: Array
     params: Weights
     ema: Weights
     optimizer: optax.OptState

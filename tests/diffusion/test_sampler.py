@@ -17,7 +17,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-LATENTS, NOISE = normal(*SHAPE), normal(3, *SHAPE, seed=1)
+LATENTS, NOISE = (jnp.asarray(x) for x in (normal(*SHAPE), normal(3, *SHAPE, seed=1)))
 
 
 def denoiser(noisy, weight):
@@ -26,8 +26,8 @@ def denoiser(noisy, weight):
 
 
 def by_numpy(latents: np.ndarray, weights: np.ndarray = WEIGHTS) -> np.ndarray:
-    clean = latents.astype(np.float64)
-    for noise, weight, *coefficients in zip(NOISE, weights, *STEPS, strict=True):
+    clean = np.asarray(latents, np.float64)
+    for noise, weight, *coefficients in zip(np.asarray(NOISE), weights, *STEPS, strict=True):
         _, signal, sigma, c_skip, c_out = coefficients
         noisy = signal * clean + sigma * noise
         predicted = (noisy - sigma * np.sin(weight * noisy)) / signal
@@ -57,7 +57,7 @@ def test_a_perfect_denoiser_returns_the_clean_latents(unroll):
 
 def test_one_noise_serves_the_whole_batch():
     one = sample(denoiser, LATENTS, NOISE[:, :1], STEPS, WEIGHTS)
-    same = sample(denoiser, LATENTS, np.repeat(NOISE[:, :1], 2, axis=1), STEPS, WEIGHTS)
+    same = sample(denoiser, LATENTS, jnp.repeat(NOISE[:, :1], 2, axis=1), STEPS, WEIGHTS)
     np.testing.assert_array_equal(one, same)
 
 
@@ -80,6 +80,8 @@ def test_gradients_equal_finite_differences(unroll):
         difference = by_numpy(LATENTS, WEIGHTS + shift) - by_numpy(LATENTS, WEIGHTS - shift)
         np.testing.assert_allclose(by_weights[index], (difference * cotangent).sum() / (2 * step), rtol=1e-4)
     # Each element of the result depends on its own latent alone.
-    difference = (by_numpy(LATENTS + np.float64(step)) - by_numpy(LATENTS - np.float64(step))) / (2 * step)
+    difference = (
+        by_numpy(np.asarray(LATENTS) + np.float64(step)) - by_numpy(np.asarray(LATENTS) - np.float64(step))
+    ) / (2 * step)
     expected = difference * cotangent
     np.testing.assert_allclose(by_latents, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

@@ -18,7 +18,7 @@ from interlcm_jax.faces.align import (
 )
 from interlcm_jax.faces.detect import Face
 
-PORTRAIT = np.array([[203, 100], [247, 101], [228, 125], [203, 139], [246, 140]])  # eyes, nose, mouth: by eye
+PORTRAIT = np.array([[203, 100], [247, 101], [228, 125], [203, 139], [246, 140.0]])  # eyes, nose, mouth: by eye
 
 
 def turned(points, angle, scale, shift):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
@@ -41,10 +41,10 @@ def test_weights_go_to_the_device_asked_for():
 
 def test_a_miniature_runs():
     proposal = ProposalNetwork(ProposalConfig((2, 3, 4)), rngs=nnx.Rngs(0))
-    scores, offsets = proposal(np.zeros((1, 14, 20, 3), np.float32))
+    scores, offsets = proposal(jnp.zeros((1, 14, 20, 3)))
     assert (scores.shape, offsets.shape) == ((1, 2, 5), (1, 2, 5, 4))
     config = RefinementConfig(12, (2, 3), (3, 2), (3, 1), 4, 5)
-    scores, offsets, points = RefinementNetwork(config, rngs=nnx.Rngs(0))(np.zeros((2, 12, 12, 3), np.float32))
+    scores, offsets, points = RefinementNetwork(config, rngs=nnx.Rngs(0))(jnp.zeros((2, 12, 12, 3)))
     assert (scores.shape, offsets.shape, points.shape) == ((2,), (2, 4), (2, 5, 2))
 
 

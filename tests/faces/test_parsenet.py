@@ -3,26 +3,21 @@
 import statistics
 
 import cv2
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from interlcm_jax.errors import WeightsError
 from interlcm_jax.faces.parsenet import CLASSES, PASTED, FaceParser, ParseNet, ParseNetConfig, face_mask, load_parsenet
 from interlcm_jax.files.safetensors import from_array, write_safetensors
-from interlcm_jax.models.weights import abstract, flat_weights
-from tests.models.random_weights import fill_randomly
+from interlcm_jax.models.weights import flat_weights
+from tests.models.random_weights import random_network
 
 MINIATURE = ParseNetConfig.miniature()
 
 
 @pytest.fixture(scope="module")
 def network():
-    network = fill_randomly(abstract(lambda rngs: ParseNet(MINIATURE, rngs=rngs)))
-    for path, variable in flat_weights(network).items():
-        if path.endswith(".var"):
-            variable.set_value(jnp.abs(variable.get_value()) + 0.5)
-    return network
+    return random_network(ParseNet, MINIATURE)
 
 
 def faces(count, size, seed=0):

@@ -13,8 +13,8 @@ from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.faces.retinaface import Predictions, RetinaFace, RetinaFaceConfig
 from interlcm_jax.faces.retinaface_detector import RetinaFaceDetector, load_retinaface
 from interlcm_jax.files.safetensors import from_array, write_safetensors
-from interlcm_jax.models.weights import abstract, flat_weights
-from tests.models.random_weights import fill_randomly
+from interlcm_jax.models.weights import flat_weights
+from tests.models.random_weights import random_network
 
 MINIATURE = RetinaFaceConfig.miniature()
 SIDES = (128, 192, 256)
@@ -115,11 +115,7 @@ def test_sides_that_cannot_be(sides):
 
 @pytest.fixture(scope="module")
 def network():
-    network = fill_randomly(abstract(lambda rngs: RetinaFace(MINIATURE, rngs=rngs)))
-    for path, variable in flat_weights(network).items():
-        if path.endswith(".var"):
-            variable.set_value(jnp.abs(variable.get_value()) + 0.5)
-    return network
+    return random_network(RetinaFace, MINIATURE)
 
 
 def photo(height, width, seed=0):

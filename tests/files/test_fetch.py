@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import io
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -232,15 +234,18 @@ def test_a_full_disk_is_told_before(server, path, monkeypatch):
 
 
 def test_a_disk_that_becomes_full(server, path, monkeypatch):
-    original = fetch_module._write_all
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() == 100:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data[: 100 - self.tell()])
 
-    def full(file, chunk):
-        original(file, chunk[:100])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(file, mode="r", *rest, **options):
+        return Full(file, mode) if mode == "ab" else opened(file, mode, *rest, **options)
 
-    partial = path.with_name("weights.pth.partial")
+    partial, opened = path.with_name("weights.pth.partial"), Path.open
     with monkeypatch.context() as context:
-        context.setattr(fetch_module, "_write_all", full)
+        context.setattr(Path, "open", full)
         with pytest.raises(InterLCMError, match=rf"{partial}: can't be written \(No space left on device\)"):
             fetch(f"{server.url}/file", path)
     fetch(f"{server.url}/file", path)

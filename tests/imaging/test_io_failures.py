@@ -122,11 +122,20 @@ def test_pictures_over_the_limit_of_pillow_are_read_and_the_limit_stays(tmp_path
     assert Image.MAX_IMAGE_PIXELS == 24 * 32 // 3
 
 
-def test_the_limit_of_pillow_stays_lifted_while_another_reads(tmp_path):
-    Image.fromarray(gradient()).save(tmp_path / "a.png")
-    with image_io._pillow_without_limit():
-        read_photo(tmp_path / "a.png")
-        assert Image.MAX_IMAGE_PIXELS is None
+def test_the_limit_of_pillow_stays_lifted_while_another_reads(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(gradient()).save(tmp_path / name)
+    opened, limits = Image.open, []
+
+    def reads_another(file, *args, **options):
+        monkeypatch.setattr(Image, "open", opened)
+        read_photo(tmp_path / "b.png")
+        limits.append(Image.MAX_IMAGE_PIXELS)
+        return opened(file, *args, **options)
+
+    monkeypatch.setattr(Image, "open", reads_another)
+    read_photo(tmp_path / "a.png")
+    assert limits == [None]
     assert Image.MAX_IMAGE_PIXELS is not None
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.metrics.arcface import ArcFace, ArcFaceConfig
-from interlcm_jax.metrics.identity import IDENTICAL, _angle, deg, mean_deg
-from interlcm_jax.models.weights import abstract, flat_weights
-from tests.models.random_weights import fill_randomly
+from interlcm_jax.metrics.identity import IDENTICAL, angle, deg, mean_deg
+from tests.models.random_weights import random_network
 
 
 @pytest.mark.parametrize("degrees", [0, 1e-3, 1, 60, 90, 135, 179.99, 180])
@@ -16,7 +15,7 @@ def test_the_angle_keeps_its_digits(degrees):
     radians = np.radians(degrees)
     a = jnp.array([[2.0, 0.0, 0.0]])
     b = jnp.array([[np.cos(radians), 0, np.sin(radians)]], jnp.float32) * 5
-    np.testing.assert_allclose(_angle(a, b), [radians], atol=3e-7)
+    np.testing.assert_allclose(angle(a, b), [radians], atol=3e-7)
 
 
 def test_mean_deg_leaves_out_what_is_nearly_identical():
@@ -27,11 +26,7 @@ def test_mean_deg_leaves_out_what_is_nearly_identical():
 
 
 def test_an_image_is_itself():
-    config = ArcFaceConfig.miniature()
-    network = fill_randomly(abstract(lambda rngs: ArcFace(config, rngs=rngs)))
-    for path, variable in flat_weights(network).items():
-        if path.endswith(".var"):
-            variable.set_value(jnp.abs(variable.get_value()) + 0.5)
+    network = random_network(ArcFace, ArcFaceConfig.miniature())
     faces = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
     degrees = np.asarray(deg(network, np.stack([faces[0], faces[1]]), np.stack([faces[0], faces[0]])))
     assert degrees[0] < 1e-4 < 0.1 < degrees[1]

@@ -104,6 +104,7 @@ def test_an_image_scores_the_same_in_any_batch_and_inside_a_program():
         np.testing.assert_allclose(together, alone, rtol=3e-7, atol=1e-7)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("metric", [psnr, ssim])
 def test_what_cannot_be_compared_is_refused(metric):
     x = np.zeros((1, 16, 16, 3), np.uint8)

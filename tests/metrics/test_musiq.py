@@ -18,7 +18,7 @@ from interlcm_jax.metrics.musiq_patches import (
     num_patches,
     scale_sizes,
 )
-from tests.models.random_weights import with_random_weights
+from tests.models.random_weights import random_network
 
 MINIATURE = MUSIQConfig.miniature()
 
@@ -107,7 +107,7 @@ def test_positions_cover_the_grid_and_share_it():
 
 @pytest.fixture(scope="module")
 def network():
-    return with_random_weights(lambda: MUSIQ(MINIATURE, rngs=nnx.Rngs(0)))
+    return random_network(MUSIQ, MINIATURE)
 
 
 def test_neither_padding_nor_batches_nor_other_sizes_change_a_score(network):
@@ -131,6 +131,7 @@ def test_neither_padding_nor_batches_nor_other_sizes_change_a_score(network):
     np.testing.assert_allclose([single(image[None])[0] for image in large], alone[2:], rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_scored_is_refused(network):
     scorer = MUSIQScorer(network, max_patches=40)
     for batch in (np.zeros((30, 45, 3), np.uint8), np.zeros((1, 30, 45, 1), np.uint8), np.zeros((1, 30, 45, 3), int)):

@@ -170,6 +170,7 @@ def test_what_isnt_pristine_statistics_is_refused(tmp_path):
             load_pristine(path)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_images_that_cannot_be_scored_are_refused():
     for images in (np.zeros((1, 200, 200, 3), np.float32), np.zeros((200, 200, 3), np.uint8)):
         with pytest.raises(InterLCMError, match="takes uint8 images"):

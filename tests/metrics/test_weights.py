@@ -11,8 +11,8 @@ from interlcm_jax.metrics.arcface import ArcFace, ArcFaceConfig
 from interlcm_jax.metrics.fan import FANConfig
 from interlcm_jax.metrics.inception import InceptionConfig
 from interlcm_jax.metrics.weights import DEG, FAN, FFHQ, IDA, INCEPTION, PUBLISHED, save
-from interlcm_jax.models.weights import abstract, flat_weights, lazy_weights
-from tests.models.random_weights import fill_randomly
+from interlcm_jax.models.weights import flat_weights, lazy_weights
+from tests.models.random_weights import random_network
 
 KINDS = [
     (inception, inception.InceptionV3, InceptionConfig.miniature()),
@@ -23,7 +23,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("module", "kind", "config"), KINDS, ids=["inception", "arcface", "fan"])
 def test_saved_networks_load(tmp_path, module, kind, config):
-    network = fill_randomly(abstract(lambda rngs: kind(config, rngs=rngs)))
+    network = random_network(kind, config)
     save(network, tmp_path / "network.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["network.safetensors"]
     device = jax.devices()[1]
@@ -38,7 +38,7 @@ def test_saved_networks_load(tmp_path, module, kind, config):
 
 
 def test_a_saved_network_of_another_size_is_refused(tmp_path):
-    network = fill_randomly(abstract(lambda rngs: ArcFace(ArcFaceConfig.miniature(), rngs=rngs)))
+    network = random_network(ArcFace, ArcFaceConfig.miniature())
     weights = lazy_weights(network)
     del weights["bn5.mean"]
     write_safetensors(tmp_path / "other.safetensors", weights)

@@ -1,16 +1,17 @@
 """Random weights without compiling an initializer for every shape."""
 
 import math
-from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from interlcm_jax.models.weights import abstract
 
-def with_random_weights(build: Callable[[], nnx.Module], seed: int = 0) -> nnx.Module:
-    """Builds a network abstractly, then draws its weights by NumPy at a scale that keeps activations near one."""
-    return fill_randomly(nnx.eval_shape(build), seed)
+
+def random_network(kind: type[nnx.Module], *arguments: object, **options: object) -> nnx.Module:
+    """A network of this kind, its weights drawn by NumPy at a scale that keeps activations near one."""
+    return fill_randomly(abstract(lambda rngs: kind(*arguments, rngs=rngs, **options)))
 
 
 def fill_randomly(network: nnx.Module, seed: int = 0) -> nnx.Module:
@@ -18,5 +19,9 @@ def fill_randomly(network: nnx.Module, seed: int = 0) -> nnx.Module:
     generator = np.random.default_rng(seed)
     for path, leaf in nnx.to_flat_state(nnx.state(network)):
         noise = generator.standard_normal(leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))
-        leaf.set_value(jnp.asarray(1 + 0.1 * noise if path[-1] == "scale" else noise, leaf.dtype))
+        if path[-1] == "scale":
+            noise = 1 + 0.1 * noise
+        elif path[-1] == "var":
+            noise = 0.5 + np.abs(noise)
+        leaf.set_value(jnp.asarray(noise, leaf.dtype))
     return network

@@ -7,7 +7,7 @@ from flax import nnx
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.clip_vision import CLIPVision, CLIPVisionConfig, quick_gelu
 from interlcm_jax.models.weights import skeleton
-from tests.models.random_weights import with_random_weights
+from tests.models.random_weights import random_network
 
 MINIATURE = CLIPVisionConfig.miniature()
 PIXELS = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
@@ -21,7 +21,7 @@ def count(network):
 
 
 def build(**options):
-    return with_random_weights(lambda: CLIPVision(MINIATURE, rngs=nnx.Rngs(0), **options))
+    return random_network(CLIPVision, MINIATURE, **options)
 
 
 def test_exact_parameter_count_of_vit_b_16():
@@ -47,7 +47,7 @@ def test_bfloat16_stays_near_float32():
 
 
 def test_quick_gelu_is_not_gelu():
-    x = np.linspace(-4, 4, 33, dtype=np.float32)
+    x = jnp.linspace(-4, 4, 33)
     np.testing.assert_allclose(quick_gelu(x), x / (1 + np.exp(-1.702 * x)), atol=1e-6)
     assert np.abs(quick_gelu(x) - jax.nn.gelu(x, approximate=False)).max() > 0.02
 

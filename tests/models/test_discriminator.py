@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from interlcm_jax.models.discriminator import BatchNorm, DiscriminatorConfig, PatchDiscriminator
+from tests.models.random_weights import random_network
 
 CONFIG = DiscriminatorConfig.miniature()
 
@@ -22,13 +23,7 @@ def images() -> jax.Array:
 
 
 def build(**options: object) -> PatchDiscriminator:
-    """The miniature with random weights; drawing them by NumPy spares compiling an initializer for every shape."""
-    discriminator = nnx.eval_shape(lambda: PatchDiscriminator(CONFIG, rngs=nnx.Rngs(0), **options))
-    generator = np.random.default_rng(0)
-    for path, leaf in nnx.to_flat_state(nnx.state(discriminator)):
-        noise = generator.standard_normal(leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))
-        leaf.set_value(jnp.asarray(1 + 0.1 * noise if path[-1] in ("scale", "var") else noise, leaf.dtype))
-    return discriminator
+    return random_network(PatchDiscriminator, CONFIG, **options)
 
 
 def statistics(discriminator: PatchDiscriminator) -> list[np.ndarray]:

@@ -2,10 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.controlnet import ControlNet, ControlNetConfig
 from interlcm_jax.models.unet import UNet2DCondition, UNetConfig
 from interlcm_jax.models.weights import abstract, skeleton
+from tests.models.jaxprs import equations, recomputations
 from tests.models.random_weights import fill_randomly
 
 UNET, CONTROLNET = UNetConfig.miniature(), ControlNetConfig.miniature()
@@ -43,14 +42,6 @@ def test_real_size(network, config, count):
 # Rematerialization.
 
 
-def equations(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(inner, "eqns"):
-                yield from equations(inner)
-
-
 def gradients(graph: nnx.GraphDef, state: nnx.State, *inputs: jax.Array) -> tuple[jax.Array, ...]:
     def loss(state, latents, context, cond):
         return jnp.mean(jnp.sin(nnx.merge(graph, state)(latents, jnp.array([259.0]), context, cond)))
@@ -66,10 +57,6 @@ def normal(*shapes: tuple[int, ...]) -> tuple[jax.Array, ...]:
 SHALLOW_INPUTS = normal((1, 4, 6, 4), (1, 3, UNET.cross_attention_dim), (1, UNET.time_cond_proj_dim))
 DOWN, MID, UP = 1 + 1, 2 + 1, 2 + 2  # resnets and transformers of each block, each recomputed by itself
 REMATS = {False: 0, True: DOWN + MID + UP, ("down_blocks.0", "mid_block"): DOWN + MID, ("up_blocks.0",): UP}
-
-
-def recomputations(jaxpr: jax.extend.core.Jaxpr) -> int:
-    return sum(equation.primitive.name in ("checkpoint", "remat2") for equation in equations(jaxpr))
 
 
 @pytest.mark.parametrize(("remat", "count"), REMATS.items())

@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +13,8 @@ from flax import nnx
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.vae import AutoencoderKL, VAEConfig
 from interlcm_jax.models.weights import skeleton
+from tests.models.jaxprs import equations, recomputations
+from tests.models.random_weights import random_network
 
 CONFIG = VAEConfig.miniature()
 SHALLOW = dataclasses.replace(CONFIG, block_out_channels=(8, 16))  # has blocks of every kind, compiles sooner
@@ -42,21 +42,7 @@ def image() -> jax.Array:
 
 
 def build(config: VAEConfig = CONFIG, **options: object) -> AutoencoderKL:
-    """The miniature with random weights; drawing them by NumPy spares compiling an initializer for every shape."""
-    vae = nnx.eval_shape(lambda: AutoencoderKL(config, rngs=nnx.Rngs(0), **options))
-    generator = np.random.default_rng(0)
-    for path, leaf in nnx.to_flat_state(nnx.state(vae)):
-        noise = generator.standard_normal(leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))
-        leaf.set_value(jnp.asarray(1 + 0.1 * noise if path[-1] == "scale" else noise, leaf.dtype))
-    return vae
-
-
-def equations(jaxpr: jax.extend.core.Jaxpr) -> Iterator[jax.extend.core.JaxprEqn]:
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(inner, "eqns"):
-                yield from equations(inner)
+    return random_network(AutoencoderKL, config, **options)
 
 
 def test_real_size():
@@ -114,7 +100,7 @@ def test_remat_recomputes_every_block_and_changes_no_gradient(image):
 
     kept, recomputed = build(SHALLOW, remat=False), build(SHALLOW, remat=True)
     jaxprs = [jax.make_jaxpr(loss, static_argnums=0)(vae, image).jaxpr for vae in (kept, recomputed)]
-    counts = [sum(e.primitive.name in ("checkpoint", "remat2") for e in equations(jaxpr)) for jaxpr in jaxprs]
+    counts = [recomputations(jaxpr) for jaxpr in jaxprs]
     # The upsampling has one of its own, around the choice of its form.
     assert counts == [1, (2 + 3) + (4 + 3) + 1]
     gradient = nnx.jit(nnx.grad(loss, argnums=(0, 1)))

@@ -7,14 +7,14 @@ import pytest
 from flax import nnx
 
 from interlcm_jax.models.vae_blocks import Upsample, upsample_then_conv, upsample_within_conv
-from tests.models.random_weights import with_random_weights
+from tests.models.random_weights import random_network
 
 CHANNELS = 5
 ROUNDING = 2e-6  # float32, outputs near 1; merging the kernels changes the order of the sums
 
 
 def upsample(dtype=jnp.float32) -> Upsample:
-    return with_random_weights(lambda: Upsample(CHANNELS, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)))
+    return random_network(Upsample, CHANNELS, dtype=dtype, param_dtype=dtype)
 
 
 def image(*shape: int, dtype=jnp.float32) -> jax.Array:

@@ -9,7 +9,7 @@ from flax import nnx
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 from interlcm_jax.models.weights import skeleton
-from tests.models.random_weights import with_random_weights
+from tests.models.random_weights import random_network
 
 MINIATURE = VisualEncoderConfig.miniature()
 TOKENS = jax.random.normal(jax.random.key(1), (2, 17, 48))
@@ -19,7 +19,7 @@ apply = nnx.jit(lambda network, x: network(x))
 
 
 def build(**options):
-    return with_random_weights(lambda: VisualEncoder(MINIATURE, rngs=nnx.Rngs(0), **options))
+    return random_network(VisualEncoder, MINIATURE, **options)
 
 
 def test_exact_parameter_count_of_the_release():

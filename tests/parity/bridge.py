@@ -1,6 +1,7 @@
 """From a PyTorch module to a JAX network through the shipped converter, and the comparison of the two."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from flax import nnx
 
-from interlcm_jax.convert.rules import Table, to_jax
+from interlcm_jax.convert.rules import Table, places, to_jax
 from interlcm_jax.files.safetensors import from_array
 from interlcm_jax.models import weights
 from interlcm_jax.models.weights import skeleton
@@ -131,6 +132,18 @@ def assert_gradients_close(
         if not error <= tolerance:
             wrong.append(f"{path} {error:.2e}")
     assert not wrong, f"relative gradient error > {tolerance:.0e}: {', '.join(wrong)}"
+
+
+def assert_same_weights(network: nnx.Module, make: Callable[[], torch.nn.Module], table: Table, count: int) -> None:
+    """That both sides have the same keys and shapes, at sizes too large to compute, and this many learned numbers."""
+    with torch.device("meta"):
+        theirs = make()
+    # PyTorch counts the batches that a norm has seen.
+    expected = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
+    shapes = skeleton(network)
+    assert {place.key: place.shape for place in places(shapes, table).values()} == expected
+    learned = [spec for path, spec in shapes.items() if not path.endswith((".mean", ".var"))]
+    assert sum(math.prod(spec.shape) for spec in learned) == sum(p.numel() for p in theirs.parameters()) == count
 
 
 def _relative_error(actual: np.ndarray, reference: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from tests.parity.release import Release
 from tests.parity.release_files import convert
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def files(tmp_path_factory):
     """The release's files, miniature."""
     folder = tmp_path_factory.mktemp("release")
@@ -17,7 +17,7 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def converted(files, tmp_path_factory):
     """The model folder that whole files give."""
     out = tmp_path_factory.mktemp("converted") / "model"

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import math
-import re
 
 import cv2
 import jax
@@ -22,7 +20,7 @@ from interlcm_jax.metrics.identity import deg, ida, similarity
 from interlcm_jax.metrics.weights import IDA
 from interlcm_jax.models.weights import skeleton
 from tests.parity.arcface_twin import TorchArcFace
-from tests.parity.bridge import BLOCK, NETWORK, abstract, assert_close, load, nhwc, run
+from tests.parity.bridge import BLOCK, NETWORK, abstract, assert_close, assert_same_weights, load, nhwc, run
 from tests.parity.calibrated import calibrated, thin
 
 PLAIN = ArcFaceConfig.miniature()
@@ -132,16 +130,8 @@ def test_a_pair_is_on_its_own(plain, files):
 @pytest.mark.parametrize(("se", "expected"), [(False, 25_627_081), (True, 25_716_169)])
 def test_real_size_has_the_keys_and_shapes_of_pytorch(se, expected):
     config = ArcFaceConfig(squeeze_excitation=se)
-    with torch.device("meta"):
-        theirs = TorchArcFace(config)
-    counters = r".*\.num_batches_tracked"
-    keys = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not re.fullmatch(counters, k)}
     network = abstract(ArcFace, config)
-    shapes = skeleton(network)
-    assert {place.key: place.shape for place in places(shapes, TABLE).values()} == keys
-    learned = {path: spec for path, spec in shapes.items() if not path.endswith((".mean", ".var"))}
-    count = sum(math.prod(spec.shape) for spec in learned.values())
-    assert count == sum(p.numel() for p in theirs.parameters()) == expected
+    assert_same_weights(network, lambda: TorchArcFace(config), TABLE, expected)
     faces = jax.ShapeDtypeStruct((2, 512, 512, 3), jnp.uint8)
     assert jax.eval_shape(deg, network, faces, faces).shape == (2,)
 

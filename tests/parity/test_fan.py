@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import math
-import re
 
 import cv2
 import jax
@@ -19,7 +17,7 @@ from interlcm_jax.metrics import fan
 from interlcm_jax.metrics.fan import FAN, FANConfig
 from interlcm_jax.metrics.landmarks import landmarks, lmd, peaks
 from interlcm_jax.models.weights import skeleton
-from tests.parity.bridge import BLOCK, NETWORK, abstract, assert_close, load, nhwc, run
+from tests.parity.bridge import BLOCK, NETWORK, abstract, assert_close, assert_same_weights, load, nhwc, run
 from tests.parity.calibrated import calibrated, thin
 from tests.parity.fan_twin import TorchFAN, script_points
 
@@ -123,16 +121,8 @@ def test_peaks_are_the_scripts(forced):
 
 
 def test_real_size_has_the_keys_and_shapes_of_pytorch():
-    with torch.device("meta"):
-        theirs = TorchFAN(FANConfig())
-    counters = r".*\.num_batches_tracked"
-    expected = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not re.fullmatch(counters, k)}
     network = abstract(FAN, FANConfig())
-    shapes = skeleton(network)
-    assert {place.key: place.shape for place in places(shapes, TABLE).values()} == expected
-    learned = {path: spec for path, spec in shapes.items() if not path.endswith((".mean", ".var"))}
-    count = sum(math.prod(spec.shape) for spec in learned.values())
-    assert count == sum(p.numel() for p in theirs.parameters()) == 24_153_036
+    assert_same_weights(network, lambda: TorchFAN(FANConfig()), TABLE, 24_153_036)
     images = jax.ShapeDtypeStruct((2, 512, 512, 3), jnp.uint8)
     assert jax.eval_shape(landmarks, network, images).shape == (2, 98, 2)
 

@@ -1,8 +1,6 @@
 """FID's Inception-v3 against PyTorch: blocks, network, the images' way in, names and sizes."""
 
 import json
-import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,7 @@ from interlcm_jax.errors import WeightsError
 from interlcm_jax.metrics import inception
 from interlcm_jax.metrics.inception import InceptionConfig, InceptionV3, features
 from interlcm_jax.models.weights import skeleton
-from tests.parity.bridge import BLOCK, NETWORK, abstract, assert_close, load, nhwc, run
+from tests.parity.bridge import BLOCK, NETWORK, abstract, assert_close, assert_same_weights, load, nhwc, run
 from tests.parity.calibrated import calibrated, thin
 from tests.parity.inception_twin import TorchInception
 
@@ -79,17 +77,9 @@ def test_an_image_is_on_its_own(twins):
 
 
 def test_real_size_has_the_keys_and_shapes_of_pytorch():
-    with torch.device("meta"):
-        theirs = TorchInception(InceptionConfig())
-    counters = r".*\.num_batches_tracked"
-    expected = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not re.fullmatch(counters, k)}
     network = abstract(InceptionV3, InceptionConfig())
-    shapes = skeleton(network)
-    assert {place.key: place.shape for place in places(shapes, TABLE).values()} == expected
-    learned = {path: spec for path, spec in shapes.items() if not path.endswith((".mean", ".var"))}
-    count = sum(math.prod(spec.shape) for spec in learned.values())
     # torchvision documents 27,161,264 for 1000 classes and with the auxiliary classifier's 3,326,696.
-    assert count == sum(p.numel() for p in theirs.parameters()) == 27_161_264 - 3_326_696 + 8 * 2049
+    assert_same_weights(network, lambda: TorchInception(InceptionConfig()), TABLE, 27_161_264 - 3_326_696 + 8 * 2049)
     faces = jax.ShapeDtypeStruct((2, 512, 512, 3), jnp.uint8)
     assert jax.eval_shape(features, network, faces).shape == (2, 2048)
 

@@ -1,8 +1,6 @@
 """ParseNet against PyTorch: blocks, network, names, and the mask against the published steps."""
 
 import json
-import math
-import re
 
 import cv2
 import jax
@@ -16,7 +14,18 @@ from interlcm_jax.convert.parsenet import TABLE
 from interlcm_jax.convert.rules import places
 from interlcm_jax.faces.parsenet import FaceParser, ParseNet, ParseNetConfig, face_mask
 from interlcm_jax.models.weights import skeleton
-from tests.parity.bridge import BLOCK, CLOSED_FORM, NETWORK, abstract, assert_close, load, nhwc, randomize, run
+from tests.parity.bridge import (
+    BLOCK,
+    CLOSED_FORM,
+    NETWORK,
+    abstract,
+    assert_close,
+    assert_same_weights,
+    load,
+    nhwc,
+    randomize,
+    run,
+)
 from tests.parity.parsenet_twin import TorchParseNet
 
 MINIATURE = ParseNetConfig.miniature()
@@ -82,16 +91,8 @@ def test_parser():
 
 
 def test_real_size_has_the_keys_and_shapes_of_pytorch():
-    with torch.device("meta"):
-        theirs = TorchParseNet(ParseNetConfig())
-    counters = r".*\.num_batches_tracked"
-    expected = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not re.fullmatch(counters, k)}
     network = abstract(ParseNet, ParseNetConfig())
-    shapes = skeleton(network)
-    assert {place.key: place.shape for place in places(shapes, TABLE).values()} == expected
-    learned = {path: spec for path, spec in shapes.items() if not path.endswith((".mean", ".var"))}
-    count = sum(math.prod(spec.shape) for spec in learned.values())
-    assert count == sum(p.numel() for p in theirs.parameters()) == 21_303_254
+    assert_same_weights(network, lambda: TorchParseNet(ParseNetConfig()), TABLE, 21_303_254)
     faces = jax.ShapeDtypeStruct((2, 512, 512, 3), jnp.float32)
     logits, image = nnx.eval_shape(lambda network, x: network(x), network, faces)
     assert (logits.shape, image.shape) == ((2, 512, 512, 19), (2, 512, 512, 3))

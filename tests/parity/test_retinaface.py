@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,18 @@ from interlcm_jax.convert.rules import places
 from interlcm_jax.faces.anchors import decode_boxes, decode_landmarks, make_anchors
 from interlcm_jax.faces.retinaface import RetinaFace, RetinaFaceConfig, prepare
 from interlcm_jax.models.weights import skeleton
-from tests.parity.bridge import BLOCK, CLOSED_FORM, NETWORK, abstract, assert_close, load, nhwc, randomize, run
+from tests.parity.bridge import (
+    BLOCK,
+    CLOSED_FORM,
+    NETWORK,
+    abstract,
+    assert_close,
+    assert_same_weights,
+    load,
+    nhwc,
+    randomize,
+    run,
+)
 from tests.parity.retinaface_twin import TorchRetinaFace, decoded
 
 MINIATURE = RetinaFaceConfig.miniature()
@@ -133,17 +142,10 @@ def test_preparation():
 
 
 def test_real_size_has_the_keys_and_shapes_of_pytorch():
-    with torch.device("meta"):
-        theirs = TorchRetinaFace(RetinaFaceConfig())
-    counters = r".*\.num_batches_tracked"
-    expected = {k: tuple(v.shape) for k, v in theirs.state_dict().items() if not re.fullmatch(counters, k)}
-    shapes = skeleton(abstract(RetinaFace, RetinaFaceConfig()))
-    assert {place.key: place.shape for place in places(shapes, TABLE).values()} == expected
-    learned = {path: spec for path, spec in shapes.items() if not path.endswith((".mean", ".var"))}
-    count = sum(math.prod(spec.shape) for spec in learned.values())
-    assert count == sum(p.numel() for p in theirs.parameters()) == 27_293_600
+    network = abstract(RetinaFace, RetinaFaceConfig())
+    assert_same_weights(network, lambda: TorchRetinaFace(RetinaFaceConfig()), TABLE, 27_293_600)
     photo = jax.ShapeDtypeStruct((1, 640, 864, 3), jnp.float32)
-    predictions = nnx.eval_shape(lambda network, x: network(x), abstract(RetinaFace, RetinaFaceConfig()), photo)
+    predictions = nnx.eval_shape(lambda network, x: network(x), network, photo)
     assert predictions.boxes.shape == (1, 2 * (80 * 108 + 40 * 54 + 20 * 27), 4)
 
 

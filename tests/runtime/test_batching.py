@@ -78,26 +78,33 @@ def test_only_whole_copies_on_several_devices_share_the_batch():
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_any_number_of_faces_comes_back_in_order(batch_size):
+    def run(batch):
+        assert len(batch) == batch_size
+        return 255 - batch, np.ones(batch_size, bool)
+
+    np.testing.assert_array_equal(list(in_batches(iter(faces(5)), batch_size, run)), 255 - faces(5))
+
+
+def test_faces_in_batches_are_restored_as_together():
     images = faces(5)
-    restored = list(miniature_model().restore_all(iter(images), batch_size=batch_size, seed=2))
+    restored = list(miniature_model().restore_all(iter(images), batch_size=3, seed=2))
     assert [image.dtype for image in restored] == [np.uint8] * 5
     together = np.asarray(miniature_model().restore(images, seed=2))
     assert np.abs(np.stack(restored).astype(int) - together).max() <= 1
 
 
 def test_batches_fill_every_device(spread):
-    shapes = []
-    start = spread._start
+    drawn = []
 
-    class Recording(InterLCM):
-        def _start(self, lq, **options):
-            shapes.append(lq.shape[0])
-            return start(lq, **options)
+    def source():
+        for face in faces(2 * IN_FLIGHT * 8 + 4):
+            drawn.append(face)
+            yield face
 
-    recording = Recording(spread.config, spread.networks)
-    recording.weights = spread.weights
-    assert len(list(recording.restore_all(faces(20), batch_size=2))) == 20
-    assert shapes == [16, 16]
+    restored = spread.restore_all(source(), batch_size=2)
+    next(restored)
+    assert len(drawn) == IN_FLIGHT * 2 * 8
+    assert len(list(restored)) == 2 * IN_FLIGHT * 8 + 3
 
 
 def test_nothing_in_nothing_out():

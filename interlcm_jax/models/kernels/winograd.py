@@ -115,7 +115,7 @@ def transform_kernel(kernel: Float[Array, "3 3 C D"], after: Array) -> Float[Arr
     return _both_ways(KERNEL, kernel.reshape(9, -1), _zero(after)).reshape(36, *kernel.shape[2:])
 
 
-def _rows(x: Float[Array, "B H W C"], start: Array, count: int) -> Float[Array, "B n+4 W+4 C"]:
+def _rows(x: Float[Array, "B H W C"], start: Array, count: int) -> Float[Array, "B {count}+4 W+4 C"]:
     """`count` rows from `start`, with one before and three after, the same for columns; zeros beyond the edges.
 
     Padding a chunk at a time spares a padded copy of all of x.
@@ -126,7 +126,7 @@ def _rows(x: Float[Array, "B H W C"], start: Array, count: int) -> Float[Array, 
     return lax.dynamic_slice_in_dim(chunk, start - first, count + 4, 1)
 
 
-def _convolve_tiles(x: Float[Array, "B n+4 W+4 C"], kernel: Float[Array, "36 C D"]) -> Float[Array, "B n W D"]:
+def _convolve_tiles(x: Float[Array, "B h w C"], kernel: Float[Array, "36 C D"]) -> Float[Array, "B h-4 w-4 D"]:
     batch, height, width, channels = x.shape
     high, wide = height // 4 - 1, width // 4 - 1
     by_rows = _combine(INPUT, _sixths(x.reshape(batch, high + 1, 4, width, channels), 1))
