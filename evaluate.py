@@ -1,4 +1,4 @@
-"""Scores restored faces by a named protocol, as papers on blind face restoration do.
+"""Comparison restored faces by a named protocol, as papers on blind face restoration do.
 
     python evaluate.py --restored DIR --reference DIR [--lq DIR]    folders matched by name
     python evaluate.py --restored DIR                               one folder, metrics without a reference
@@ -15,12 +15,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from interlcm_jax import __version__
 from interlcm_jax.errors import InterLCMError
+
+if TYPE_CHECKING:
+    from interlcm_jax.evaluation.restoring import Restored
 
 _INTERRUPTED = 130
 
@@ -43,30 +45,30 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--restored", type=Path, metavar="DIR", help="restored faces")
+    what.add_argument("--restored", type=Path, metavar="DIR", help="folder of restored faces")
     what.add_argument("--compare", nargs="+", metavar="[NAME=]DIR", help="folders of restored faces, one a method")
-    what.add_argument(
-        "--model", metavar="NAME|DIR", help="a model folder, or the hub name of one: restores --data first"
-    )
-    add("--reference", type=Path, metavar="DIR", help="the originals, under the same names but for the suffix")
-    add("--lq", type=Path, metavar="DIR", help="what was restored, for a row of its own and the pictures")
+    what.add_argument("--model", metavar="NAME|DIR", help="a model folder or its hub name: restores --data first")
+    add("--reference", type=Path, metavar="DIR", help="the originals, with the same names except for the suffix")
+    add("--lq", type=Path, metavar="DIR", help="the inputs, for a row of their own and the pictures")
     add("--data", type=Path, metavar="DIR", help="a test set: lq/ and hq/, a published one, or low-quality faces alone")
-    add("--test-set", metavar="NAME", help="the published set that it is; its published numbers are shown")
-    add("--ending", default="", metavar="TEXT", help="what restored names have behind the originals', like _00")
-    add("--protocol", metavar="NAME", help="fixes every choice (default: basicsr); --list shows all")
-    add("--metrics", nargs="+", metavar="NAME", help="of the protocol's metrics just these")
-    add("--weights", nargs="+", default=[], metavar="[NAME=]PATH", help="folders with metrics' networks, or one's file")
+    add("--test-set", metavar="NAME", help="which published set --data is, to show its numbers")
+    add("--ending", default="", metavar="TEXT", help="extra ending of the restored files' names, like _00")
+    add("--protocol", metavar="NAME", help="how metrics are computed (default: basicsr)")
+    add("--metrics", nargs="+", metavar="NAME", help="only these of the protocol's metrics")
+    add("--weights", nargs="+", default=[], metavar="[NAME=]PATH", help="folders with the metrics' networks, or files")
     add("-o", "--out", type=Path, metavar="OUT", help="folder for the report and, with --model, the restored faces")
-    add("--sheets", type=int, default=24, metavar="N", help="pictures in the page at most (default: 24)")
-    add("--list", action="store_true", help="show protocols, metrics, weights and test sets, and end")
+    add("--sheets", type=int, default=24, metavar="N", help="most pictures in the page (default: 24)")
+    add("--list", action="store_true", help="list protocols, metrics, weights and test sets, and exit")
     add("--batch-size", type=int, default=4, metavar="N", help="images at a time on each device (default: 4)")
     add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="threads that read and write")
-    add("--no-compile-cache", action="store_true", help="compile anew, and keep nothing for the next time")
+    add("--no-compile-cache", action="store_true", help="don't keep compiled programs for the next run")
     group = parser.add_argument_group("with --model")
-    group.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    group.add_argument("--color-fix", choices=("wavelet", "adain", "none"), help="default: the model's own")
-    group.add_argument("--num-network-calls", type=int, metavar="N", help="default: what the model was trained for")
-    group.add_argument("--fidelity", type=float, default=0.0, metavar="F", help="0 to 1 (default: 0)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the noise (default: 0)")
+    group.add_argument(
+        "--color-fix", choices=("wavelet", "adain", "none"), help="color correction (default: the model's)"
+    )
+    group.add_argument("--num-network-calls", type=int, metavar="N", help="network calls a face (default: the model's)")
+    group.add_argument("--fidelity", type=float, default=0.0, metavar="F", help="as in interlcm restore (default: 0)")
     group.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
     group.add_argument("--restore-batch-size", type=int, default=1, metavar="N", help="faces at a time (default: 1)")
     return parser
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Carries out the request; returns 1 if some images couldn't be used."""
     from interlcm_jax.evaluation import protocols
-    from interlcm_jax.evaluation.compare import evaluate
+    from interlcm_jax.evaluation.compare import compare
     from interlcm_jax.evaluation.page import render
     from interlcm_jax.evaluation.published import published
     from interlcm_jax.evaluation.report import Report
@@ -86,14 +88,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(_catalog())
         return 0
     _check(arguments)
-    protocol = protocols.named(arguments.protocol or protocols.DEFAULT)
+    protocol = protocols.find_protocol(arguments.protocol or protocols.DEFAULT)
     metrics = protocol.choose(arguments.metrics)
     folders = [Path(arguments.model)] if arguments.model else []
     library = Library(arguments.weights, folders)
     if not arguments.no_compile_cache:
         compile_cache.enable()
     subjects, hq, reference, restoration = _subjects(arguments)
-    scores = evaluate(
+    comparison = compare(
         subjects,
         hq,
         metrics,
@@ -102,10 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         progress=_bar,
     )
-    count = len(scores.methods[0].names)
+    count = len(comparison.methods[0].names)
     peers = published(arguments.test_set, count, [metric.name for metric in metrics])
     notes = _count_note(arguments.test_set, count)
-    report = Report(protocol, metrics, scores, reference, arguments.test_set, peers, restoration, notes)
+    report = Report(protocol, metrics, comparison, reference, arguments.test_set, peers, restoration, notes)
     _print(str(report), sys.stdout)
     if arguments.out:
         report.write(arguments.out, render(report, hq, arguments.sheets))
@@ -118,8 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """What can be checked before anything is read."""
-    from interlcm_jax.arguments import check_batch_size, check_fidelity, check_seed
+    """Checks everything that can be checked before files are read."""
+    from interlcm_jax.arguments import check_batch_size
 
     if not (arguments.restored or arguments.compare or arguments.model):
         raise InterLCMError("nothing to score: give --restored, --compare or --model (or --list)")
@@ -129,10 +131,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InterLCMError("--data stands for --reference and --lq: give it, or these")
     if arguments.test_set and not arguments.data:
         raise InterLCMError("--test-set says what --data is: give that as well")
-    for name in ("batch_size", "restore_batch_size"):
-        check_batch_size(getattr(arguments, name))
-    check_seed(arguments.seed)
-    check_fidelity(arguments.fidelity)
+    check_batch_size(arguments.batch_size)
     for name, least in (("workers", 1), ("sheets", 0)):
         if getattr(arguments, name) < least:
             raise InterLCMError(f"--{name} is {getattr(arguments, name)}, but must be at least {least}")
@@ -143,7 +142,6 @@ def _check(arguments: argparse.Namespace) -> None:
 def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | None, str | None, dict[str, Any] | None]:
     """What is scored, the originals and their folder, and how images were restored, if they are now."""
     from interlcm_jax.evaluation.compare import Subject
-    from interlcm_jax.evaluation.pairs import find
     from interlcm_jax.evaluation.testsets import Folders, find_folders
 
     folders = Folders(arguments.lq, arguments.reference)
@@ -151,22 +149,19 @@ def _subjects(arguments: argparse.Namespace) -> tuple[Any, dict[str, Path] | Non
         folders = find_folders(arguments.data, arguments.test_set)
     subjects, restoration = [], None
     if folders.lq:
-        subjects.append(Subject("LQ", "lq", *_found(find(folders.lq))))
+        subjects.append(Subject.of_folder("LQ", "lq", folders.lq))
     if arguments.model:
-        files, restoration, failures = _restore(arguments, subjects[0].files)
-        subjects.append(Subject("restored", "method", files, failures))
+        restored = _restore(arguments, subjects[0].files)
+        restoration = restored.about
+        if restored.kept:
+            print(f"{restored.kept} of {len(subjects[0].files)} images were restored already", file=sys.stderr)
+        subjects.append(Subject("restored", "method", restored.files, tuple(restored.failures.values())))
     for name, folder in _methods(arguments):
-        subjects.append(Subject(name, "method", *_found(find(folder, arguments.ending))))
-    hq = None
-    if folders.hq:
-        hq, problems = find(folders.hq)
-        subjects.append(Subject("HQ", "hq", hq, tuple(problems)))
-    return subjects, hq, None if hq is None else str(folders.hq), restoration
-
-
-def _found(files_and_problems: tuple[dict[str, Path], list[str]]) -> tuple[dict[str, Path], tuple[str, ...]]:
-    files, problems = files_and_problems
-    return files, tuple(problems)
+        subjects.append(Subject.of_folder(name, "method", folder, arguments.ending))
+    if not folders.hq:
+        return subjects, None, None, restoration
+    subjects.append(Subject.of_folder("HQ", "hq", folders.hq))
+    return subjects, subjects[-1].files, str(folders.hq), restoration
 
 
 def _methods(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
@@ -181,54 +176,29 @@ def _methods(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
     return [(name, folder) for name, (_, folder) in zip(names, pairs, strict=True)]
 
 
-def _restore(
-    arguments: argparse.Namespace, files: dict[str, Path]
-) -> tuple[dict[str, Path], dict[str, Any], tuple[str, ...]]:
-    """Restores the images that aren't there yet: where all are, how, and what failed."""
-    from interlcm_jax.evaluation import restoring
+def _restore(arguments: argparse.Namespace, files: dict[str, Path]) -> "Restored":
+    """Restores the images that aren't there yet."""
+    from interlcm_jax.arguments import ModelOptions
+    from interlcm_jax.evaluation.restoring import restore_set
     from interlcm_jax.files.hub import matching, resolve
-    from interlcm_jax.model_folder import CONFIG, read_config
-    from interlcm_jax.pipeline import InterLCM
-    from interlcm_jax.runtime.batching import replicated_sharding
+    from interlcm_jax.model_folder import CONFIG
 
-    folder = resolve(arguments.model, matching(CONFIG, "*.safetensors"))
-    read_config(folder)
-    options = {name: getattr(arguments, name) for name in ("seed", "color_fix", "num_network_calls", "fidelity")}
-    about = {
-        "model": restoring.model_digest(folder),
-        "data": str(arguments.data.resolve()),
-        **options,
-        "dtype": arguments.dtype,
-        "version": __version__,
-    }
-    restoring.begin(arguments.out, about)
-    targets = restoring.targets(files, arguments.out)
-    left = {name: files[name] for name, target in targets.items() if not target.exists()}
-    failures: dict[str, str] = {}
-    if left:
-        if len(left) < len(files):
-            print(f"{len(files) - len(left)} of {len(files)} images are restored already", file=sys.stderr)
-        model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=replicated_sharding())
-        batch_size = min(arguments.restore_batch_size, len(left))
-        with tqdm(total=len(left), unit="image", desc="restoring", smoothing=0.1) as bar:
-            failures = restoring.restore(
-                model,
-                left,
-                arguments.out,
-                workers=arguments.workers,
-                progress=bar.update,
-                batch_size=batch_size,
-                **options,
-            )
-    restored = {name: target for name, target in targets.items() if name not in failures}
-    if not restored:
-        raise InterLCMError(f"none of {len(files)} images could be restored: {next(iter(failures.values()))}")
-    return restored, about, tuple(failures.values())
+    return restore_set(
+        resolve(arguments.model, matching(CONFIG, "*.safetensors")),
+        arguments.data,
+        files,
+        arguments.out,
+        dtype=arguments.dtype,
+        batch_size=arguments.restore_batch_size,
+        workers=arguments.workers,
+        progress=_bar,
+        **{name: getattr(arguments, name) for name in ModelOptions.__annotations__ if name in arguments},
+    )
 
 
 def _bar(name: str, total: int) -> Callable[[], object]:
     """A progress bar that ends by itself."""
-    bar = tqdm(total=total, unit="image", desc=f"scoring {name}", smoothing=0.1)
+    bar = tqdm(total=total, unit="image", desc=name, smoothing=0.1)
 
     def tick() -> None:
         bar.update()
@@ -241,9 +211,9 @@ def _bar(name: str, total: int) -> Callable[[], object]:
 def _count_note(test_set: str | None, count: int) -> list[str]:
     from interlcm_jax.evaluation import testsets
 
-    if test_set is None or testsets.named(test_set).count == count:
+    if test_set is None or testsets.find_test_set(test_set).count == count:
         return []
-    return [f"{test_set} has {testsets.named(test_set).count} images as published; these are {count}."]
+    return [f"{test_set} has {testsets.find_test_set(test_set).count} images as published; these are {count}."]
 
 
 def _print(text: str, stream: Any) -> None:

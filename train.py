@@ -1,7 +1,8 @@
 """Trains InterLCM, or one of the stages that lead to it: python train.py configs/NAME.py [--section.field value ...]
 
-The same command goes on with a run that was stopped. Several processes (a TPU pod, Slurm, machines with GPUs) are each
-given the same command, with --distributed or --coordinator, --num-processes and --process-id.
+The same command goes on with a run that was stopped. A file of several stages trains one after the other, each from the
+model that the one before exported. Several processes (a TPU pod, Slurm, machines with GPUs) are each given the same
+command, with --distributed or --coordinator, --num-processes and --process-id.
 """
 
 import argparse
@@ -14,14 +15,12 @@ from typing import Any
 
 import jax
 import tyro
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from interlcm_jax.convert import lpips
 from interlcm_jax.data.loader import batches
-from interlcm_jax.data.sources import HQ, open_source
+from interlcm_jax.data.sources import HQ, Source, open_source
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.lpips import Params as LPIPSParams
-from interlcm_jax.models.lpips import random_params
 from interlcm_jax.runtime import compile_cache, distributed
 from interlcm_jax.runtime.compiler_options import compiler_options
 from interlcm_jax.training.checkpoint import Checkpoints
@@ -29,10 +28,9 @@ from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.interrupt import Interrupt
 from interlcm_jax.training.log import RunLog
 from interlcm_jax.training.profile import ProfileSteps
-from interlcm_jax.training.release import CHECKPOINTS
+from interlcm_jax.training.release import CHECKPOINTS, trained_model
 from interlcm_jax.training.sharding import make_mesh, put_batch
-from interlcm_jax.training.stages import stage_of
-from interlcm_jax.training.start import Start, initial_weights, load_start, with_latent_scale
+from interlcm_jax.training.start import Start, initial_weights, load_start
 from interlcm_jax.training.state import (
     TrainState,
     abstract_state,
@@ -44,29 +42,39 @@ from interlcm_jax.training.state import (
 from interlcm_jax.training.step import make_step
 from interlcm_jax.training.validation import Validation
 
-SCALE_FACES = 64  # by which the prior's latents are scaled
+MODEL = "model"  # in a stage's folder: what it exports
 
 
 def main(argv: list[str] | None = None) -> int:
     """Trains; returns the exit code: 0 for done or stopped well, 2 for what can't be done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a file of configs/; --section.field value changes a field of it")
+    parser.add_argument("--only", metavar="STAGE", help="of a file of several stages, train this one")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="start a new run from another's newest checkpoint")
     parser.add_argument("--fields", action="store_true", help="show every field with its value and meaning, and end")
     distributed.add_arguments(parser)
     options, overrides = parser.parse_known_args(argv)
     try:
-        config = read_config(options.config, ["--help"] if options.fields else overrides)
+        configs = read_configs(options.config, ["--help"] if options.fields else overrides, options.only)
+        if options.resume and len(configs) > 1:
+            raise InterLCMError(f"--resume is for one run; name a stage of {options.config} with --only")
         distributed.join(options)
-        train(config, options.resume)
+        for name, config in configs.items():
+            if not (train(config, options.resume) if name is None else train_stage(name, config, options.resume)):
+                break
     except InterLCMError as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def read_config(path: Path, overrides: list[str]) -> TrainConfig:
-    """The configuration of a file with the command line's changes.
+def read_configs(path: Path, overrides: list[str], only: str | None = None) -> dict[str | None, TrainConfig]:
+    """The configurations of a file with the command line's changes, by the stage's name; None for a file of one.
+
+    Args:
+        path: a Python file that sets `config`, a TrainConfig, or `stages`, a dictionary of them in order.
+        overrides: like `--steps 10`; each stage takes all of them.
+        only: the stage that is wanted; None: all.
 
     Raises:
         InterLCMError: the file isn't there or isn't a configuration, or fields don't fit; each is named.
@@ -74,16 +82,53 @@ def read_config(path: Path, overrides: list[str]) -> TrainConfig:
     """
     if not path.is_file():
         raise InterLCMError(f"{path}: no such file; the configurations are in configs/")
-    found = runpy.run_path(str(path)).get("config")
-    if not isinstance(found, TrainConfig):
-        raise InterLCMError(f"{path}: sets no `config`, a TrainConfig")
-    config = tyro.cli(TrainConfig, default=found, args=overrides, prog=f"train.py {path}", description=" ")
+    found = runpy.run_path(str(path))
+    stages = found.get("stages", {None: found.get("config")})
+    if not all(isinstance(config, TrainConfig) for config in stages.values()):
+        raise InterLCMError(f"{path}: sets neither `config`, a TrainConfig, nor `stages`, a dictionary of them")
+    if only is not None and only not in stages:
+        raise InterLCMError(f"{path}: has no stage {only}; it has {', '.join(filter(None, stages)) or 'one, unnamed'}")
+    configs = {name: _changed(path, name, stages[name], overrides) for name in ([only] if only else stages)}
+    if len({config.run.folder for config in configs.values()}) < len(configs):
+        raise InterLCMError("run.folder is the same for several stages, but must be each one's own; see --only")
+    return configs
+
+
+def _changed(path: Path, name: str | None, config: TrainConfig, overrides: list[str]) -> TrainConfig:
+    prog = " ".join(filter(None, ["train.py", str(path), name and f"--only {name}"]))
+    # Each stage has options of its own: which one it is the file says, not the command line.
+    settings = (tyro.conf.AvoidSubcommands,)
+    config = tyro.cli(TrainConfig, default=config, args=overrides, prog=prog, description=" ", config=settings)
     config.check()
     return config
 
 
-def train(config: TrainConfig, resume: Path | None = None) -> None:
-    """Runs a configuration to its end, or to the signal that stops it.
+def train_stage(name: str, config: TrainConfig, resume: Path | None) -> bool:
+    """Trains one of several stages and exports its model for the next; tells whether it is done.
+
+    Raises:
+        InterLCMError: as `train`; or the model can't be written.
+    """
+    run, main_process = Path(config.run.folder), jax.process_index() == 0
+    model = run / MODEL
+    if model.is_dir():
+        if main_process:
+            print(f"{name}: done, in {model}; to train it again, move {run} away", file=sys.stderr)
+        return True
+    if not train(config, resume):
+        return False
+    # Each process reads the checkpoint, for Orbax waits for all of them; one writes.
+    trained = trained_model(run)
+    if main_process:
+        trained.save_pretrained(model)
+        print(f"{name}: exported to {model}", file=sys.stderr)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"exported {model}")
+    return True
+
+
+def train(config: TrainConfig, resume: Path | None = None) -> bool:
+    """Runs a configuration to its end, or to the signal that stops it; tells whether it is at its end.
 
     Raises:
         InterLCMError: something isn't there or doesn't fit; a loss isn't finite; a checkpoint can't be written.
@@ -95,21 +140,17 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
         raise InterLCMError(f"batch_size is {config.batch_size}, but must be a multiple of the {mesh.size} devices")
     source = open_source(_given(config.data.path, "data.path"), config.data.image_size, config.data.paired)
     with jax.set_mesh(mesh), Checkpoints(folder / CHECKPOINTS, keep=config.run.keep, best="psnr") as checkpoints:
-        start = load_start(config, mesh)
-        if config.stage == "prior" and config.prior.scale_latents:
-            start = with_latent_scale(start, (source[i][HQ] for i in range(min(SCALE_FACES, len(source)))))
+        start = measured(config, load_start(config, mesh), source)
         state, position = first_state(config, start, mesh, checkpoints, resume)
-        frozen = split_weights(start.networks, stage_of(config).trained)[1]
-        perceptual = load_perceptual(config, mesh)
-        validate = make_validation(config, start, perceptual, mesh)
+        frozen = split_weights(start.networks, config.stage.trained)[1]
+        validate = make_validation(config, start, mesh)
         program = compile_step(config, start, state, mesh)
         step = first = int(state.step)
         scores: dict[str, float] | None = None
         if main_process:
             done = f" from step {first}" if first else ""
-            print(
-                f"{folder}: {config.steps} steps{done} on {mesh.size} devices; the first one compiles", file=sys.stderr
-            )
+            what = f"{config.steps} steps{done} on {mesh.size} devices"
+            print(f"{folder}: {what}; the first one compiles", file=sys.stderr)
         images = batches(
             source,
             config.data,
@@ -130,19 +171,21 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
                 batch = next(images)
                 indices = batch.pop("index")
                 with profile.step(step, metrics):
-                    state, metrics = program(state, frozen, perceptual, put_batch(batch, mesh))
+                    state, metrics = program(state, frozen, start.judges, put_batch(batch, mesh))
                 step, position = step + 1, position + 1
                 log.add(step, metrics, indices)
-                stopped, last = interrupt.requested(), step == config.steps
-                if validate and (step % config.validation.every == 0 or last):
+                stopped = interrupt.requested()
+                due = step % config.run.checkpoint_every == 0 or step == config.steps
+                # Each checkpoint that is due has a score, so that the best one is kept.
+                if validate and (step % config.validation.every == 0 or due):
                     found = validate(state.ema, frozen)
                     scores = found.scores
                     log.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
                     log.samples(step, found.lq, found.restored, found.hq)
-                if step % config.run.checkpoint_every == 0 or stopped or last:
+                if due or stopped:
                     # Checked before: a state that a broken loss went into is never saved.
                     log.flush()
-                    saved = {"train": dataclasses.asdict(config), "model": start.model.to_json()}
+                    saved = {"train": config.to_json(), "model": start.model.to_json()}
                     checkpoints.save(step, state, config=saved, position=position, metrics=scores)
                 scores = None
             images.close()
@@ -150,13 +193,20 @@ def train(config: TrainConfig, resume: Path | None = None) -> None:
     if main_process:
         what = "done" if step == config.steps else "stopped; the same command goes on"
         print(f"{folder}: {what} at step {step}, saved in {folder / CHECKPOINTS / str(step)}", file=sys.stderr)
+    return step == config.steps and not stopped
+
+
+def measured(config: TrainConfig, start: Start, source: Source) -> Start:
+    """The start with what the stage measures on the training faces."""
+    faces = (source[i][HQ] for i in range(len(source)))
+    return dataclasses.replace(start, model=config.stage.measured(start.networks, start.model, faces))
 
 
 def first_state(
     config: TrainConfig, start: Start, mesh: Mesh, checkpoints: Checkpoints, resume: Path | None
 ) -> tuple[TrainState, int]:
     """The state to go on from, and the position in the data: the run's own, or `resume`'s, or at the beginning."""
-    target = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, stage_of(config).trained)
+    target = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, config.stage.trained)
     if checkpoints.latest() is not None:
         restored = checkpoints.restore(target)
         return restored.state, restored.position
@@ -171,9 +221,9 @@ def new_state(config: TrainConfig, start: Start, mesh: Mesh) -> TrainState:
     """The state before the first step, each array made where it lies."""
     params = initial_weights(config, start, mesh)
     begin = functools.partial(initial_state, config=config.optimizer)
-    shapes = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, stage_of(config).trained)
+    shapes = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, config.stage.trained)
     begin = jax.jit(begin, out_shardings=state_shardings(shapes, mesh))
-    return begin(params, *discriminator_weights(start.discriminator))
+    return begin(params, discriminator_weights(start.discriminator))
 
 
 def compile_step(config: TrainConfig, start: Start, state: TrainState, mesh: Mesh) -> Any:
@@ -184,24 +234,17 @@ def compile_step(config: TrainConfig, start: Start, state: TrainState, mesh: Mes
     return jax.jit(step, donate_argnums=0, out_shardings=placed, compiler_options=options)
 
 
-def load_perceptual(config: TrainConfig, mesh: Mesh) -> LPIPSParams | None:
-    """LPIPS' weights on every device; None where that loss has no weight, or the stage makes no pictures to judge."""
-    if not config.losses.lpips or stage_of(config).generate is None:
-        return None
-    source = config.losses.lpips_weights
-    weights = random_params(config.seed) if source == "random" else lpips.load(source)
-    return jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
-
-
-def make_validation(config: TrainConfig, start: Start, perceptual: LPIPSParams | None, mesh: Mesh) -> Validation | None:
-    """The held-out faces' restoration; None where the configuration names none. Random VGG weights give no score."""
-    held_out = config.validation
+def make_validation(config: TrainConfig, start: Start, mesh: Mesh) -> Validation | None:
+    """The held-out faces' pictures and scores; None where the configuration names none."""
+    held_out, losses = config.validation, config.stage.losses
     if held_out.path is None:
         return None
     source = open_source(held_out.path, config.data.image_size, paired=True)
-    weights = None if config.losses.lpips_weights == "random" else perceptual
-    stage = stage_of(config)
-    return Validation(stage, source, held_out.count, held_out.grid, start.model, start.networks, weights, mesh)
+    # Random VGG weights give no score.
+    perceptual = None if losses is None or losses.lpips_weights == "random" else start.judges.lpips
+    return Validation(
+        config.stage, source, held_out.count, held_out.grid, start.model, start.networks, perceptual, mesh
+    )
 
 
 def _given(value: str | None, field: str) -> str:

@@ -1,139 +1,47 @@
 """Restoration on this machine's CPU: this package and PyTorch (diffusers' classes) in turns, same weights, same face.
 
-    python -m benchmarks.restore --size full [--dtype bfloat16] [--cores 2] [--repeats 3] [--folder DIR] [--json FILE]
+    python -m benchmarks.restore --size full [--dtype bfloat16] [--cores 2] [--repeats 3] [--folder DIR] [-o FILE]
 
-Weights are random, made in --folder once (11 GB at full size) and used again from there. Each side lives in processes
-of its own, which keep the model and restore when told to: first a cold one of ours, with an empty compile cache, which
-restores one batch and ends; then a warm one of ours and PyTorch's in turns, one idle while the other works. Together
-these two hold 15 GB at full size in float32. Memory is a process' peak by the system. Needs the `parity` extra.
+prints for each side the seconds of a batch (median of the turns), our share of PyTorch's, the peak memory of its
+process, and the seconds from its start to the first batch; then the largest difference between the two restorations.
+The first row is a process of ours that starts with an empty compile cache, the second one finds its programs there.
+
+Weights are random, made in --folder once (11 GB at full size) and used again from there. Both sides together hold
+15 GB at full size in float32. Needs the `parity` extra.
 """
 
 import argparse
-import dataclasses
-import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-OURS, THEIRS = "interlcm_jax", "PyTorch"
-GB = 1e9
+from benchmarks.report import Report, add_output
+from benchmarks.turns import COLUMNS, OURS, THEIRS, Worker, serve, take_turns
+
+COLD = f"{OURS}, nothing compiled yet"
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What was measured; seconds and bytes.
-
-    Attributes:
-        seconds: medians of the turns of a batch, by side.
-        peak: the most memory held, by side; ours by the warm process.
-        peak_compiling: the most that our cold process held.
-        first: start of a process to its first batch, by side; ours with programs from the cache.
-        first_cold: ours with an empty cache.
-        compiled_again: programs that our warm process compiled for want of them in the cache.
-        levels: largest difference between the two restorations, of 255.
-    """
-
-    seconds: dict[str, float]
-    peak: dict[str, int]
-    peak_compiling: int
-    first: dict[str, float]
-    first_cold: float
-    compiled_again: int
-    levels: int
-
-    @property
-    def ratio(self) -> float:
-        """Our time over PyTorch's."""
-        return self.seconds[OURS] / self.seconds[THEIRS]
-
-    def table(self) -> str:
-        """The figures as Markdown."""
-        rows = [
-            ("seconds a batch", *self.seconds.values(), f"{self.ratio:.2f}"),
-            ("peak memory, GB", *(b / GB for b in self.peak.values()), f"{self.peak[OURS] / self.peak[THEIRS]:.2f}"),
-            ("peak memory when compiling, GB", self.peak_compiling / GB, None, ""),
-            ("seconds from start to first batch", *self.first.values(), f"{self.first[OURS] / self.first[THEIRS]:.2f}"),
-            ("the same, nothing compiled yet", self.first_cold, None, ""),
-            ("programs compiled again", str(self.compiled_again), None, ""),
-            ("largest difference, of 255 levels", str(self.levels), None, ""),
-        ]
-        lines = [f"| | {OURS} | {THEIRS} | ratio |", "|---|---|---|---|"]
-        return "\n".join(lines + [f"| {name} | {cell(a)} | {cell(b)} | {ratio} |" for name, a, b, ratio in rows])
-
-
-def cell(value: float | str | None) -> str:
-    """A figure to two places; nothing for None."""
-    return "" if value is None else value if isinstance(value, str) else f"{value:.2f}"
-
-
-class Worker:
-    """A process that restores when told to."""
-
-    def __init__(self, side: str, arguments: argparse.Namespace, folder: Path, cache: Path):
-        self.start, self.out = time.perf_counter(), folder / f"{side}.npy"
-        options = ["--size", arguments.size, "--dtype", arguments.dtype, "--cores", str(arguments.cores)]
-        options += ["--batch-size", str(arguments.batch_size), "--worker", side, "--folder", str(folder)]
-        options += ["--channels-last"] * arguments.channels_last
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.restore", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "INTERLCM_CACHE": str(cache)},
-        )
-        self._tell("wait")
-        self.restore()
-        self.first = time.perf_counter() - self.start
-
-    def restore(self) -> float:
-        """Seconds of one batch."""
-        return self._tell("restore")["seconds"]
-
-    def end(self) -> dict[str, int]:
-        """What the process has to say of itself at the end: bytes of memory, programs compiled."""
-        told = self._tell("end")
-        self.process.stdin.close()
-        self.process.wait()
-        return told
-
-    def _tell(self, what: str) -> dict:
-        print(what, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a worker ended with exit code {self.process.wait()}; its messages are above")
-        return json.loads(line)
-
-
-def measure(arguments: argparse.Namespace, folder: Path) -> Result:
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Cold, then warm and PyTorch in turns."""
-    prepare(arguments, folder)
+    report = Report(COLUMNS, arguments.output)
+    prepare(arguments.size, arguments.batch_size, folder)
+    settings = {name: getattr(arguments, name) for name in ("size", "dtype", "cores", "batch_size", "channels_last")}
     with tempfile.TemporaryDirectory(prefix="interlcm-benchmark-") as cache:
-        cold = Worker(OURS, arguments, folder, Path(cache))
-        compiling = cold.end()
-        workers = {side: Worker(side, arguments, folder, Path(cache)) for side in (OURS, THEIRS)}
-        turns: dict[str, list[float]] = {side: [] for side in workers}
-        for turn in range(arguments.repeats):
-            for side, worker in workers.items():
-                turns[side].append(worker.restore())
-                print(f"turn {turn + 1}: {side} {turns[side][-1]:.2f} s", file=sys.stderr)
-        ends = {side: worker.end() for side, worker in workers.items()}
-    ours, theirs = (eight_bit(np.load(worker.out)) for worker in workers.values())
-    return Result(
-        seconds={side: statistics.median(times) for side, times in turns.items()},
-        peak={side: end["peak"] for side, end in ends.items()},
-        peak_compiling=compiling["peak"],
-        first={side: worker.first for side, worker in workers.items()},
-        first_cold=cold.first,
-        compiled_again=ends[OURS]["compiled"],
-        levels=int(np.abs(ours - theirs).max()),
-    )
+
+        def start(side: str) -> Worker:
+            command = ["-m", "benchmarks.restore", *sys.argv[1:], "--folder", str(folder), "--worker", side]
+            return Worker(command, {"INTERLCM_CACHE": cache})
+
+        report.add({"side": COLD, **start(OURS).end(), **settings})
+        for row in take_turns({side: start(side) for side in (OURS, THEIRS)}, arguments.repeats):
+            report.add(row | settings)
+    ours, theirs = (eight_bit(np.load(folder / f"{side}.npy")) for side in (OURS, THEIRS))
+    print(f"largest difference: {np.abs(ours - theirs).max()} of 255 levels")
 
 
 def eight_bit(images: np.ndarray) -> np.ndarray:
@@ -141,21 +49,21 @@ def eight_bit(images: np.ndarray) -> np.ndarray:
     return np.round((np.clip(images, -1, 1) + 1) * 127.5).astype(int)
 
 
-def prepare(arguments: argparse.Namespace, folder: Path) -> None:
+def prepare(size: str, batch: int, folder: Path) -> None:
     """Random weights in the release's files, the model folder converted from them, a smooth picture, and noise."""
-    config = model_config(arguments.size)
+    config = model_config(size)
     if not (folder / "model").exists():
         # In a process of its own, so that its memory is given back.
         program = "import sys; from pathlib import Path; from benchmarks.restore import save_release; "
         program += "save_release(sys.argv[1], Path(sys.argv[2]))"
-        subprocess.run([sys.executable, "-c", program, arguments.size, str(folder / "release")], check=True)
-        options = [f"--{name}={folder / 'release' / name}" for name in ("lcm", "clip")]
-        for name in ("visual_encoder", "spatial_encoder"):
-            options.append(f"--{name.replace('_', '-')}={folder / 'release' / name}.pth")
-        convert = [sys.executable, "-m", "interlcm_jax.cli.main", "convert", *options, "-o", str(folder / "model")]
+        release = folder / "release"
+        subprocess.run([sys.executable, "-c", program, size, str(release)], check=True)
+        sources = [f"--lcm={release / 'lcm'}", f"--clip={release / 'clip'}"]
+        sources += [f"--{name}-encoder={release / f'{name}_encoder.pth'}" for name in ("visual", "spatial")]
+        convert = [sys.executable, "-m", "interlcm_jax.cli.main", "convert", *sources, "-o", str(folder / "model")]
         subprocess.run(convert, check=True, stdout=sys.stderr)
     rng = np.random.default_rng(0)
-    size, batch = config.image_size, arguments.batch_size
+    size = config.image_size
     ramp, speed = np.linspace(0, 1, size), rng.uniform(0, 12, (2, batch, 1, 1, 3))
     pictures = np.sin(speed[0] * ramp[:, None, None] + speed[1] * ramp[:, None])
     np.save(folder / "lq.npy", pictures.astype(np.float32))
@@ -210,21 +118,13 @@ def theirs(arguments: argparse.Namespace) -> Callable[[np.ndarray, np.ndarray], 
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """A worker's life: commands in by lines, answers out by lines of JSON."""
+    """A worker's life."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     misses = count_misses() if arguments.worker == OURS else []
     restore = {OURS: ours, THEIRS: theirs}[arguments.worker](arguments)
     lq, noise = (np.load(arguments.folder / name) for name in ("lq.npy", "noise.npy"))
-    for command in map(str.strip, sys.stdin):
-        answer = {}
-        if command == "restore":
-            start = time.perf_counter()
-            result = restore(lq, noise)
-            answer = {"seconds": time.perf_counter() - start}
-            np.save(arguments.folder / f"{arguments.worker}.npy", result)
-        elif command == "end":
-            answer = {"peak": peak_bytes(), "compiled": len(misses)}
-        print(json.dumps(answer), flush=True)
+    file = arguments.folder / f"{arguments.worker}.npy"
+    serve(lambda: np.save(file, restore(lq, noise)), compiled=lambda: len(misses))
 
 
 def count_misses() -> list[str]:
@@ -237,14 +137,8 @@ def count_misses() -> list[str]:
     return misses
 
 
-def peak_bytes() -> int:
-    """The most memory this process has held."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
-
-
 def main() -> None:
-    """Prints the table; with --json writes the figures too."""
+    """Prints the table and the difference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("miniature", "full"), default="miniature")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of both sides")
@@ -253,19 +147,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="turns of each side (default: 3)")
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's networks in that memory format")
     parser.add_argument("--folder", type=Path, help="where the weights are made, or were (default: a temporary one)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, with the settings")
     parser.add_argument("--worker", choices=(OURS, THEIRS), help=argparse.SUPPRESS)
+    add_output(parser)
     arguments = parser.parse_args()
     if arguments.worker:
-        return work(arguments)
+        work(arguments)
+        return
     with tempfile.TemporaryDirectory(prefix="interlcm-benchmark-") as temporary:
-        result = measure(arguments, arguments.folder or Path(temporary))
-    print(result.table())
-    if arguments.json:
-        settings = {name: value for name, value in vars(arguments).items() if name not in ("worker", "json", "folder")}
-        figures = {**settings, **dataclasses.asdict(result), "ratio": result.ratio}
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return None
+        measure(arguments, arguments.folder or Path(temporary))
 
 
 if __name__ == "__main__":

@@ -1,103 +1,64 @@
-"""A training step at miniature size on this machine: seconds, memory and compile time, beside the same step in PyTorch.
+"""A training step at miniature size on this machine's CPU: this package and PyTorch in turns.
 
-    python -m benchmarks.train_step [--batch-size 8] [--repeats 10] [--remat none blocks calls] [--json FILE]
+    python -m benchmarks.train_step [--batch-size 8] [--remat none] [--repeats 10] [-o FILE]
 
-Each row is a process of its own, so that its peak memory (by the system, everything loaded included) is its own; the
-ratio is to PyTorch's row of the same call. All losses are on, LPIPS with a VGG of random weights. Needs the `parity`
-extra.
+prints for each side the seconds of a step (median of the turns), our share of PyTorch's, the peak memory of its
+process (ours compiles, which takes most of it), and the seconds from its start to the end of its first step. All
+losses are on, LPIPS with a VGG of random weights. Needs the `parity` extra.
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.restore import peak_bytes
-
-PYTORCH = "PyTorch"
+from benchmarks.report import Report, add_output
+from benchmarks.turns import COLUMNS, OURS, THEIRS, Worker, serve, take_turns
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=10, help="steps that are timed (default: 10)")
-    parser.add_argument("--remat", nargs="+", choices=("none", "blocks", "calls"), default=["none", "blocks", "calls"])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        print(json.dumps(measure(options.worker, options.batch_size, options.repeats)))
+    parser.add_argument("--remat", choices=("none", "blocks", "calls"), default="none", help="ours")
+    parser.add_argument("--repeats", type=int, default=10, help="turns of each side (default: 10)")
+    parser.add_argument("--worker", choices=(OURS, THEIRS), help=argparse.SUPPRESS)
+    add_output(parser)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        images = np.random.default_rng(0).integers(0, 256, (2, arguments.batch_size, 64, 64, 3), np.uint8)
+        batch = dict(zip(("lq", "hq"), images, strict=True))
+        serve(theirs(batch) if arguments.worker == THEIRS else ours(batch, arguments.remat))
         return
-    print("| step | seconds | of PyTorch's | peak memory, GB | first step, s |\n|---|---|---|---|---|", flush=True)
-    rows, theirs = [], None
-    for worker in (PYTORCH, *options.remat):
-        command = [sys.executable, "-m", "benchmarks.train_step", "--worker", worker]
-        command += ["--batch-size", str(options.batch_size), "--repeats", str(options.repeats)]
-        row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-        theirs = theirs or row["seconds"]
-        name = worker if worker == PYTORCH else f"interlcm_jax, remat {worker}"
-        figures = f"{row['seconds']:.2f} | {row['seconds'] / theirs:.2f} | {row['peak'] / 1e9:.2f} | {row['first']:.1f}"
-        print(f"| {name} | {figures} |", flush=True)
-        rows.append({"step": name, **row})
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    report = Report(COLUMNS, arguments.output)
+    command = ["-m", "benchmarks.train_step", *sys.argv[1:], "--worker"]
+    for row in take_turns({side: Worker([*command, side]) for side in (OURS, THEIRS)}, arguments.repeats):
+        report.add({**row, "batch_size": arguments.batch_size, "remat": arguments.remat})
 
 
-def measure(worker: str, batch_size: int, repeats: int) -> dict[str, float]:
-    """Seconds of the first step and the median of the others; the process's peak memory in bytes."""
-    rng = np.random.default_rng(0)
-    batch = {name: rng.integers(0, 256, (batch_size, 64, 64, 3), np.uint8) for name in ("lq", "hq")}
-    step = theirs() if worker == PYTORCH else ours(worker, batch_size)
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        step(batch)
-        seconds.append(time.perf_counter() - start)
-    return {"first": seconds[0], "seconds": statistics.median(seconds[1:]), "peak": peak_bytes()}
-
-
-def ours(remat: str, batch_size: int) -> Callable[[dict[str, np.ndarray]], None]:
+def ours(batch: dict[str, np.ndarray], remat: str) -> Callable[[], None]:
     """This package's step, as `train.py` compiles it."""
     import jax
 
-    from interlcm_jax.models.discriminator import DiscriminatorConfig
-    from interlcm_jax.models.lpips import random_params
-    from interlcm_jax.training.config import LossConfig, MeshConfig, StartConfig, TrainConfig
-    from interlcm_jax.training.sharding import make_mesh, put_batch
-    from interlcm_jax.training.start import load_start
-    from interlcm_jax.training.state import split_weights
-    from train import compile_step, new_state
+    from benchmarks.programs import model_config, train_config, training_step
+    from interlcm_jax.runtime.compiler_options import compiler_options
+    from interlcm_jax.training.sharding import put_batch
 
-    config = TrainConfig(
-        start=StartConfig(random="miniature"),
-        losses=LossConfig(adversarial_from=0, lpips_weights="random"),
-        discriminator=DiscriminatorConfig.miniature(),
-        batch_size=batch_size,
-        dtype="float32",
-        remat=remat,
-    )
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    start = load_start(config, mesh)
-    state = new_state(config, start, mesh)
-    frozen, perceptual = split_weights(start.networks)[1], random_params(0)
-    program = compile_step(config, start, state, mesh)
+    config = train_config("miniature", batch_size=len(batch["lq"]), dtype="float32", remat=remat)
+    program = training_step(config, model_config("miniature"), jax.devices()[:1])
+    executable = program.traced().lower().compile(compiler_options("cpu"))
+    state, *weights, _ = program.filled()
 
-    def step(batch: dict[str, np.ndarray]) -> None:
+    def step() -> None:
         nonlocal state
-        state, metrics = program(state, frozen, perceptual, put_batch(batch, mesh))
+        state, metrics = executable(state, *weights, put_batch(batch, program.mesh))
         jax.block_until_ready((state, metrics))
 
     return step
 
 
-def theirs() -> Callable[[dict[str, np.ndarray]], None]:
+def theirs(batch: dict[str, np.ndarray]) -> Callable[[], None]:
     """The same step in PyTorch."""
     import torch
 
@@ -105,7 +66,7 @@ def theirs() -> Callable[[dict[str, np.ndarray]], None]:
 
     twin = make_twin()
 
-    def step(batch: dict[str, np.ndarray]) -> None:
+    def step() -> None:
         lq, hq = (torch.from_numpy(batch[n]).permute(0, 3, 1, 2).float() / 127.5 - 1 for n in ("lq", "hq"))
         shape = (MODEL.num_network_calls, len(lq), 4, lq.shape[2] // 8, lq.shape[3] // 8)
         twin.optimize(0, twin.release.generate(lq, torch.randn(shape)), hq)

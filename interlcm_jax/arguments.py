@@ -1,5 +1,7 @@
 """Checks of what callers hand to `InterLCM`; each error names the value and says what is allowed."""
 
+from typing import TypedDict
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -10,6 +12,16 @@ from interlcm_jax.imaging.color_fix import METHODS
 from interlcm_jax.model_folder import ModelConfig
 
 _DTYPES = ("float32", "bfloat16")
+
+
+class ModelOptions(TypedDict, total=False):
+    """How faces are restored: what `InterLCM.restore` takes besides images and noise; see there."""
+
+    seed: int
+    color_fix: str | None
+    num_network_calls: int | None
+    fidelity: float
+    vae_slice: int | None
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype:
@@ -76,14 +88,33 @@ def check_fidelity(fidelity: float) -> np.float32 | None:
     return np.float32(fidelity) if fidelity else None
 
 
+def check_options(
+    config: ModelConfig,
+    *,
+    batch_size: int = 1,
+    seed: int = 0,
+    color_fix: str | None = None,
+    num_network_calls: int | None = None,
+    fidelity: float = 0.0,
+    vae_slice: int | None = None,
+) -> None:
+    """Everything that `InterLCM.restore_all` takes besides images, without starting anything."""
+    check_batch_size(batch_size)
+    check_seed(seed)
+    check_color_fix(color_fix, config)
+    check_calls(num_network_calls, None, config)
+    check_fidelity(fidelity)
+    check_vae_slice(vae_slice)
+
+
 def check_batch_size(batch_size: int) -> int:
     """Faces at a time on a device."""
     return _integer("batch_size", batch_size, 1, 2**16)
 
 
-def check_vae_slice(vae_slice: int) -> int:
-    """Images that the VAE takes at a time."""
-    return _integer("vae_slice", vae_slice, 1, 2**16)
+def check_vae_slice(vae_slice: int | None) -> int | None:
+    """Images that the VAE takes at a time; None is all."""
+    return None if vae_slice is None else _integer("vae_slice", vae_slice, 1, 2**16)
 
 
 def _integer(name: str, value: int, least: int, most: int) -> int:

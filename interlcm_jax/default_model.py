@@ -1,4 +1,4 @@
-"""Which model is meant: by its path, by its name, or, where none is named, the best one there is for a task."""
+"""Finds a model by its path or its name; where none is named, the best one that is installed for a task."""
 
 import re
 from collections.abc import Mapping

@@ -33,12 +33,12 @@ class ModelConfig:
     Attributes:
         unet: the frozen LCM.
         vae: the frozen autoencoder.
-        clip_vision: the frozen token tower.
+        clip_vision: the frozen CLIP image encoder.
         visual_encoder: the trained Visual Encoder.
         spatial_encoder: the trained ControlNet.
         schedule: the LCM's noise schedule.
         num_network_calls: network calls of a restoration, 3 or 1: what the trained weights were trained for.
-        skipped_steps: steps of the LCM's schedule whose clean prediction the low-quality face stands for.
+        skipped_steps: first steps of the LCM's schedule that the low-quality face replaces.
         task: what the trained weights do, one of `TASKS`.
         color_fix: the task's default color fix.
         guidance_scale: classifier-free guidance scale that the guidance embedding states.
@@ -86,7 +86,7 @@ class ModelConfig:
 
     @classmethod
     def small(cls) -> Self:
-        """The model that the package carries: 256 x 256 pixels, trained from nothing (`docs/miniature.md`)."""
+        """The model that the package carries: 256 x 256 pixels, trained from nothing (`configs/small.py`)."""
         unet = UNetConfig(
             block_out_channels=(48, 96, 144),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -97,7 +97,13 @@ class ModelConfig:
             time_cond_proj_dim=64,
             norm_num_groups=16,
         )
-        tower = CLIPVisionConfig(
+        vae = VAEConfig(
+            block_out_channels=(16, 32, 64, 128),
+            layers_per_block=1,
+            norm_num_groups=8,
+            decoder_block_out_channels=(48, 96, 128, 192),
+        )
+        clip_vision = CLIPVisionConfig(
             image_size=128,
             patch_size=16,
             hidden_size=96,
@@ -107,15 +113,17 @@ class ModelConfig:
         )
         return cls(
             unet,
-            VAEConfig(block_out_channels=(16, 32, 64, 128), layers_per_block=1, norm_num_groups=8),
-            tower,
+            vae,
+            clip_vision,
             VisualEncoderConfig(
-                tokens=tower.num_tokens,
+                tokens=clip_vision.num_tokens,
                 context_tokens=33,
-                features=tower.hidden_size,
+                features=clip_vision.hidden_size,
                 block_out_channels=(32, 64, 128),
             ),
             ControlNetConfig.from_unet(unet, conditioning_embedding_out_channels=(32, 64, 96, 128)),
+            # The paper skips one step; so small a prior can't tell a face from as much noise.
+            skipped_steps=7,
             guidance_scale=2.0,
             image_size=256,
         )
@@ -248,7 +256,9 @@ def load_network(
     allow_nan: bool = False,
     sizes: str = CONFIG,
 ) -> None:
-    """Fills one of a model folder's networks with its weights (see `models.weights.fill`); `sizes` says whence its own.
+    """Fills one of a model folder's networks with its weights (see `models.weights.fill`).
+
+    `sizes` names the source of the network's sizes, for error messages.
 
     Raises:
         WeightsError: the file is missing or isn't whole; keys are missing, unexpected, mis-shaped or not floating

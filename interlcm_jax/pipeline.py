@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.arguments import (
-    check_batch_size,
+    ModelOptions,
     check_calls,
     check_color_fix,
     check_dtype,
     check_fidelity,
     check_images,
     check_noise,
+    check_options,
     check_seed,
     check_vae_slice,
 )
@@ -30,6 +31,7 @@ from interlcm_jax.files.hub import matching
 from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
 from interlcm_jax.imaging.color_fix import towards_input
+from interlcm_jax.imaging.pixels import to_float, to_uint8
 from interlcm_jax.model_folder import (
     CONFIG,
     NETWORKS,
@@ -58,7 +60,7 @@ def restore_pixels(
     vae_slice: int | None = None,
 ) -> tuple[Array, Array]:
     """From pixels to pixels, uint8 to uint8 or float to float; and which images are finite."""
-    images = lq.astype(jnp.float32) / 127.5 - 1 if lq.dtype == jnp.uint8 else lq.astype(jnp.float32)
+    images = to_float(lq)
     if noise is None:
         noise = draw_noise(seed, num_network_calls, config.latent_shape(lq.shape))
     restored = restore(nnx.merge(graph, weights), config, images, noise, vae_slice=vae_slice)
@@ -67,7 +69,7 @@ def restore_pixels(
         restored = towards_input(restored, images, fidelity)
     finite = jnp.isfinite(restored).all(axis=(1, 2, 3))
     if lq.dtype == jnp.uint8:
-        restored = jnp.round((jnp.clip(restored, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+        restored = to_uint8(restored)
     return restored, finite
 
 
@@ -164,19 +166,19 @@ class InterLCM:
         fidelity: float = 0.0,
         vae_slice: int | None = None,
     ) -> UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"]:
-        """Restores aligned faces, as one batch; on a copy of the weights for each device, the batch is shared out.
+        """Restores aligned faces, as one batch; it is split over the devices that each hold a copy of the weights.
 
         Args:
             lq: RGB images, uint8 or float in [-1, 1]; the weights were trained at `config.image_size`, other sizes
-                work where they are multiples of 8 (at the released sizes).
+                work where they are multiples of `config.downsampling`, 8 in the released models.
             noise: one standard normal draw before each network call, for each image or one for all (b = 1); None
                 draws it from `seed`.
             seed: the same for every image, so an image's result doesn't depend on its batch.
             color_fix: "wavelet", "adain" or "none"; None is the task's own.
             num_network_calls: calls of the networks; None is what the weights were trained for.
-            fidelity: from 0, the restoration as it is, to 1, its details on the input's own shapes: see
+            fidelity: from 0, the restoration itself, to 1, its details on the input's shapes; see
                 `imaging.color_fix.towards_input`.
-            vae_slice: images that each device's VAE takes at a time, where a whole batch asks for too much memory.
+            vae_slice: images at a time in each device's VAE, where a whole batch needs too much memory.
 
         Returns:
             The restored images: uint8 for uint8; float32 for float, near [-1, 1] and not clipped.
@@ -188,14 +190,14 @@ class InterLCM:
         return restored
 
     def restore_all(
-        self, faces: Iterable[UInt8[np.ndarray, "H W 3"]], *, batch_size: int = 1, **options: Any
+        self, faces: Iterable[UInt8[np.ndarray, "H W 3"]], *, batch_size: int = 1, **options: Unpack[ModelOptions]
     ) -> Iterator[UInt8[np.ndarray, "H W 3"] | None]:
         """Restores any number of aligned faces of one size, and yields them in order.
 
-        In place of a face for which the networks gave NaN or infinity, None is yielded.
+        A face for which the networks gave NaN or infinity is yielded as None.
 
-        They go through one program in batches, the last one padded, and are drawn from `faces` while the device is
-        at work on those before: reading and cutting out belongs into that iterable.
+        They go through one program in batches, of which the last is padded. The next faces are taken from `faces`
+        while the device works, so reading and cropping belong in that iterable.
 
         Args:
             faces: uint8 RGB images.
@@ -205,8 +207,9 @@ class InterLCM:
         Raises:
             InterLCMError: as `restore`; or the batch size is below 1.
         """
+        check_options(self.config, batch_size=batch_size, **options)
         mesh = replicated_mesh(self.weights)
-        size = check_batch_size(batch_size) * (1 if mesh is None else mesh.size)
+        size = batch_size * (1 if mesh is None else mesh.size)
         return in_batches(faces, size, functools.partial(self._start, **options))
 
     def _start(
@@ -226,7 +229,7 @@ class InterLCM:
         if noise is not None:
             check_noise(noise, calls, lq.shape, self.config)
         seed, fix, blend = check_seed(seed), check_color_fix(color_fix, self.config), check_fidelity(fidelity)
-        vae_slice = None if vae_slice is None else check_vae_slice(vae_slice)
+        vae_slice = check_vae_slice(vae_slice)
         mesh, count = replicated_mesh(self.weights), lq.shape[0]
         if mesh is not None:
             whole = -(-count // mesh.size) * mesh.size

@@ -59,8 +59,7 @@ def restore(
     unroll: bool = False,
     vae_slice: int | None = None,
     remat_calls: bool = False,
-    cut: Callable[[Float[Array, "B h w L"]], Array] | None = None,
-) -> Float[Array, "B _ _ 3"]:
+) -> Float[Array, "B H W 3"]:
     """The restoration path up to the color fix, differentiable (InterLCM, section 3).
 
     Args:
@@ -72,7 +71,6 @@ def restore(
         vae_slice: images that the VAE encodes and decodes at a time, which bounds the memory it takes, most of all that
             is taken; None is the whole batch.
         remat_calls: keep only the latents between calls for the backward pass, which then computes each call again.
-        cut: takes a part of the restored latents, which alone is decoded; None is all of them.
 
     Returns:
         Restored images, near [-1, 1], not clipped.
@@ -81,8 +79,6 @@ def restore(
     denoiser, steps, inputs = steered_denoiser(networks, config, lq, noise.shape[0])
     denoiser = jax.checkpoint(denoiser) if remat_calls else denoiser
     clean = sample(denoiser, latents, noise, steps, inputs, unroll=unroll)
-    if cut is not None:
-        clean = cut(clean)
     return in_slices(networks.vae.decode, vae_slice, clean / config.vae.scaling_factor).astype(jnp.float32)
 
 

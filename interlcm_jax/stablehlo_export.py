@@ -1,8 +1,10 @@
-"""A restoration that runs without this package: its program as StableHLO, its weights beside it."""
+"""A restoration that runs without this package: its program as StableHLO, and its weights in a file of their own."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from importlib import resources
 from pathlib import Path
+from string import Template
 
 import jax
 import jax.numpy as jnp
@@ -22,56 +24,6 @@ from interlcm_jax.pipeline import InterLCM, restore_pixels
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, WEIGHTS, EXAMPLE, README = "program.bin", "weights.safetensors", "run.py", "README.md"
 
-_EXAMPLE = '''\
-"""Restores one aligned face: python run.py photo.png restored.png"""
-
-import sys
-from pathlib import Path
-
-import numpy as np
-from jax import export
-from PIL import Image
-from safetensors.flax import load_file
-
-program = export.deserialize(Path(__file__).with_name("{program}").read_bytes())
-faces = np.stack([Image.open(sys.argv[1]).convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)] * {batch})
-restored, finite = program.call(load_file(Path(__file__).with_name("{weights}")), faces, np.uint32(0))
-Image.fromarray(np.asarray(restored)[finite][0]).save(sys.argv[2])
-'''
-
-_README = """\
-# A compiled face restoration
-
-Written by interlcm_jax {version}, which isn't needed to run it:
-
-```bash
-pip install jax flatbuffers safetensors pillow   # jax[cuda13] for NVIDIA's GPUs, jax[tpu] for TPUs
-python {example} photo.png restored.png          # an aligned face, cropped as FFHQ is
-```
-
-`{program}` is a serialized `jax.export.Exported` for {platforms}; its `call(weights, faces, seed)` gives
-`(restored, finite)`:
-
-| array | what it is |
-|---|---|
-| weights | the {count} tensors of `{weights}` by name ({dtype}) |
-| faces | uint8 ({batch}, {size}, {size}, 3), RGB |
-| seed | uint32, of the noise; the same for every face |
-| restored | uint8 ({batch}, {size}, {size}, 3), RGB |
-| finite | bool ({batch},): where it is False the networks gave NaN or infinity, and that face isn't restored |
-
-Task {task}, {calls} network calls, color fix {fix}.
-
-Exported by JAX {jax}: JAX runs it in versions up to six months newer and up to three weeks older than that.
-The first call compiles the program for the device at hand.
-
-The weights have licenses of their own:
-
-| network | weights from | license |
-|---|---|---|
-{origins}
-"""
-
 
 def compile_model(
     model: InterLCM,
@@ -88,7 +40,7 @@ def compile_model(
         model: the model, whose weights may lie on several devices; the program is for one.
         out: the folder to make; it appears whole or not at all.
         batch_size: faces in each call of the program.
-        platforms: those it shall run on, of `PLATFORMS`.
+        platforms: those it runs on, of `PLATFORMS`.
         num_network_calls: as in `InterLCM.restore`.
         color_fix: as in `InterLCM.restore`.
 
@@ -105,17 +57,17 @@ def compile_model(
             model, batch_size=batch_size, platforms=platforms, num_network_calls=calls, color_fix=fix
         )
         weights = lazy_weights(model.networks)
-        facts = {"program": PROGRAM, "weights": WEIGHTS, "size": config.image_size, "batch": batch_size}
         (temporary / PROGRAM).write_bytes(program.serialize())
-        (temporary / EXAMPLE).write_text(_EXAMPLE.format(**facts))
+        write_safetensors(temporary / WEIGHTS, weights)
+        (temporary / EXAMPLE).write_text(_template(EXAMPLE))
         origins = [f"| {name} | {w['origin']} | {w['license']} |" for name, w in config.weights.items()]
-        readme = _README.format(
-            **facts,
+        readme = Template(_template(README)).substitute(
             version=__version__,
-            example=EXAMPLE,
             platforms=", ".join(program.platforms),
             count=len(weights),
             dtype=", ".join(sorted({str(tensor.dtype) for tensor in weights.values()})),
+            batch=batch_size,
+            size=config.image_size,
             task=config.task,
             calls=calls,
             fix=fix,
@@ -123,7 +75,6 @@ def compile_model(
             origins="\n".join(origins) or "| all | not stated | not stated |",
         )
         (temporary / README).write_text(readme)
-        write_safetensors(temporary / WEIGHTS, weights)
     return program
 
 
@@ -177,6 +128,11 @@ def check_platforms(platforms: Sequence[str]) -> tuple[str, ...]:
         wrong = ", ".join(map(repr, unknown)) if platforms else "none"
         raise InterLCMError(f"platforms: {wrong} given, but they must be among {', '.join(PLATFORMS)}")
     return tuple(dict.fromkeys(platforms))
+
+
+def _template(name: str) -> str:
+    """What a file of the folder is made from."""
+    return resources.files("interlcm_jax").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -38,9 +38,9 @@ ALLOWED = {
         "restoration",
     },
     "stablehlo_export": {"errors", "files", "models", "arguments", "pipeline"},
-    "faces": {"errors", "models", "model_folder"},
+    "faces": {"errors", "models", "imaging", "model_folder"},
     "convert": {"errors", "files", "models", "diffusion", "faces", "model_folder", "default_model"},
-    "photos": {"errors", "faces", "imaging", "model_folder", "pipeline"},
+    "photos": {"errors", "runtime", "faces", "imaging", "model_folder", "arguments", "pipeline"},
     "metrics": {"errors", "files", "models", "imaging", "convert", "faces"},
     "data": {"errors", "files", "imaging"},
     "evaluation": {
@@ -53,6 +53,7 @@ ALLOWED = {
         "convert",
         "metrics",
         "model_folder",
+        "arguments",
         "pipeline",
         "photos",
     },
@@ -75,7 +76,6 @@ ALLOWED = {
         "errors",
         "files",
         "runtime",
-        "imaging",
         "model_folder",
         "default_model",
         "arguments",
@@ -87,7 +87,8 @@ ALLOWED = {
         "data",
         "training",
     },
-    "__init__": set(),
+    "templates": set(),
+    "__init__": {"errors", "photos", "pipeline"},
 }
 PYTORCH = {"torch", "torchvision", "diffusers", "transformers", "lpips"}
 # The one function that may import PyTorch, when it is called.

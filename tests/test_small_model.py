@@ -51,7 +51,7 @@ def test_it_is_the_default_and_says_so():
 def test_the_readmes_first_command_restores_its_photo(tmp_path):
     """The face comes more than half as sharp as the original and stays the one it was; what isn't face stays too.
 
-    Its structure is as near to the original's as before, hardly nearer (docs/miniature.md).
+    Its structure is as near to the original's as the low-quality face is, hardly nearer (docs/small-model.md).
     """
     assert main(["restore", str(PHOTO), "-o", str(tmp_path), "--upscale", "1"]) == 0
     before, after = (np.asarray(Image.open(path)) for path in (PHOTO, tmp_path / "astronaut.png"))

@@ -1,4 +1,4 @@
-"""`interlcm add`: the networks for whole photos, into a model folder that is there already."""
+"""`interlcm add`: adds the networks for whole photos to a model folder."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Adds them, in place of those that the folder has."""
+    """Adds the networks; those that the folder has are replaced."""
     if arguments.retinaface is None and arguments.parsenet is None:
         raise InterLCMError("nothing to add: name --retinaface, --parsenet or both")
     from interlcm_jax.convert.optional import add_faces

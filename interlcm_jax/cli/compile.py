@@ -1,4 +1,4 @@
-"""`interlcm compile`: a restoration that runs with JAX alone."""
+"""`interlcm compile`: exports a restoration that runs with JAX alone."""
 
 import argparse
 import sys
@@ -7,26 +7,26 @@ from pathlib import Path
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
-    parser = commands.add_parser("compile", help="write a restoration that runs without this package")
+    parser = commands.add_parser("compile", help="export a restoration that runs with JAX alone")
     add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", help="a model folder, or a name of one (default: that of restore)")
-    add("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to make")
+    add("model", nargs="?", metavar="MODEL", help="a model folder or the name of one (default: that of restore)")
+    add("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to create")
     add("--batch-size", type=int, default=1, metavar="N", help="faces in each call of the program (default: 1)")
     add(
         "--platforms",
         type=lambda names: tuple(filter(None, names.split(","))),
         default="cpu,cuda,tpu",
         metavar="NAMES",
-        help="where it shall run, of cpu, cuda and tpu; tpu alone holds a faster attention (default: all three)",
+        help="where it runs: cpu, cuda, tpu; attention is faster for tpu alone (default: all three)",
     )
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of weights and computation")
-    add("--num-network-calls", type=int, metavar="N", help="default: what the model was trained for")
-    add("--color-fix", choices=("wavelet", "adain", "none"), help="default: the model's own")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add("--num-network-calls", type=int, metavar="N", help="network calls a face (default: the model's)")
+    add("--color-fix", choices=("wavelet", "adain", "none"), help="color correction (default: the model's)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compiles; what can be checked is, before the weights are loaded."""
+    """Compiles; everything that can be checked is checked before the weights are loaded."""
     from interlcm_jax.arguments import check_batch_size
     from interlcm_jax.default_model import describe_model, find_model
     from interlcm_jax.files.atomic import check_absent

@@ -1,4 +1,4 @@
-"""`interlcm convert`: PyTorch weights to a model folder."""
+"""`interlcm convert`: makes a model folder from PyTorch weights."""
 
 import argparse
 import dataclasses
@@ -24,18 +24,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--visual-encoder", required=True, type=Path, metavar="FILE", help="visual_encoder_*.pth")
     parser.add_argument("--spatial-encoder", required=True, type=Path, metavar="FILE", help="spatial_encoder_*.pth")
-    parser.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg16 .pth, for LPIPS (not to restore)")
+    parser.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg16 .pth, for LPIPS in training")
     parser.add_argument("--lpips-heads", type=Path, metavar="FILE", help="the lpips package's weights/v0.1/vgg.pth")
     parser.add_argument("--retinaface", type=Path, metavar="FILE", help="detection_Resnet50_Final.pth, to find faces")
     parser.add_argument("--parsenet", type=Path, metavar="FILE", help="parsing_parsenet.pth, to paste faces neatly")
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="the model folder to make")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="the model folder to create")
     parser.add_argument(
         "--num-network-calls", type=int, default=3, help="what the .pth files were trained for: 3 or 1 (default: 3)"
     )
-    parser.add_argument("--task", default="restoration", help="restoration, colorization or inpainting")
-    parser.add_argument("--image-size", type=int, default=512, help="face size of the training, pixels (default: 512)")
-    parser.add_argument("--variant", help="take this variant of the LCM's files, such as fp16")
-    parser.add_argument("--license", default="not stated", help="license of the .pth files, for the record")
+    parser.add_argument("--task", default="restoration", help="restoration (default), colorization or inpainting")
+    parser.add_argument("--image-size", type=int, default=512, help="size of the faces in training (default: 512)")
+    parser.add_argument("--variant", help="variant of the LCM's files to take, such as fp16")
+    parser.add_argument("--license", default="not stated", help="license of the .pth files, to be recorded")
     parser.add_argument("--allow-nan", action="store_true", help="accept weights with NaN or infinity in them")
     parser.set_defaults(run=run)
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class byte_bar(tqdm):  # noqa: N801 - it is used like tqdm
-    """A progress bar of bytes that names the network at hand."""
+    """A progress bar of bytes that names the current network."""
 
     def __init__(self):
         super().__init__(unit="B", unit_scale=True, unit_divisor=1024, desc="reading")

@@ -1,4 +1,4 @@
-"""`interlcm dataset`: faces to train on, and frozen ones to test with."""
+"""`interlcm dataset`: makes a training set, or a frozen test set, from a folder of faces."""
 
 import argparse
 import sys
@@ -13,17 +13,17 @@ DEGRADATIONS = ("release", "release-256", "harsh", "gray", "strokes", "difface")
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
-    parser = commands.add_parser("dataset", help="make a training set, or a frozen test set, of a folder of faces")
+    parser = commands.add_parser("dataset", help="make a training set, or a frozen test set, from a folder of faces")
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="aligned faces, in inner folders too")
-    add("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to make")
+    add("folder", type=Path, metavar="FOLDER", help="aligned faces; inner folders are searched too")
+    add("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to create")
     add("--size", type=int, default=512, metavar="PIXELS", help="faces of other sizes are resized (default: 512)")
     part = parser.add_mutually_exclusive_group()
-    part.add_argument("--exclude-last", type=int, metavar="N", help="leave out the last N faces, in order of name")
-    part.add_argument("--only-last", type=int, metavar="N", help="take these alone")
-    add("--frozen", action="store_true", help="write pairs of low and high quality, to test with")
-    add("--degradation", choices=DEGRADATIONS, default="release", help="of the frozen faces (default: release)")
-    add("--seed", type=int, help="of their degradation (default: 0; 10000 for difface, as its release has it)")
+    part.add_argument("--exclude-last", type=int, metavar="N", help="leave out the last N faces by name")
+    part.add_argument("--only-last", type=int, metavar="N", help="take only the last N faces by name")
+    add("--frozen", action="store_true", help="make a test set: pairs of low and high quality")
+    add("--degradation", choices=DEGRADATIONS, default="release", help="of a frozen set (default: release)")
+    add("--seed", type=int, help="of the degradation (default: 0; 10000 for difface, as in its release)")
     parser.set_defaults(run=run)
 
 

@@ -1,4 +1,4 @@
-"""`interlcm download`: the released weights, as the default model."""
+"""`interlcm download`: downloads the released weights, as the default model."""
 
 import argparse
 import sys
@@ -11,12 +11,12 @@ from interlcm_jax.cli.convert import byte_bar
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
-    parser = commands.add_parser("download", help="get the released weights (5 GB), as the default model")
+    parser = commands.add_parser("download", help="download the released weights (5 GB) as the default model")
     add = parser.add_argument
     add("--task", default="restoration", help="restoration (default), colorization or inpainting")
-    add("--num-network-calls", type=int, metavar="N", help="3 or 1, for restoration (default: 3); the others have 1")
-    add("-o", "--out", type=Path, metavar="DIR", help="the model folder to make, which then isn't the default")
-    add("--release", metavar="URL", help="where visual_encoder_*.pth and spatial_encoder_*.pth are (a mirror)")
+    add("--num-network-calls", type=int, metavar="N", help="for restoration 3 (default) or 1; other tasks have 1")
+    add("-o", "--out", type=Path, metavar="DIR", help="the model folder to create; it isn't the default model then")
+    add("--release", metavar="URL", help="a mirror of visual_encoder_*.pth and spatial_encoder_*.pth")
     parser.set_defaults(run=run)
 
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Bar(byte_bar):
-    """A bar of bytes that names the file, and later the network, at hand, with rate and time left."""
+    """A bar of bytes that names the current file, later the current network, with rate and time left."""
 
     _file = ""
 

@@ -17,19 +17,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=Path,
         nargs="?",
         metavar="DIR",
-        help="a model folder or a name of one, or the folder of a training run (default: the model of restore)",
+        help="a model folder or the name of one, or a training run's folder (default: that of restore)",
     )
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to make")
-    run_options = parser.add_argument_group("of a training run")
-    run_options.add_argument("--model-folder", action="store_true", help="make a model folder, for interlcm restore")
-    run_options.add_argument("--step", type=int, metavar="N", help="which checkpoint (default: the newest)")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="OUT", help="the folder to create")
+    run_options = parser.add_argument_group("for a training run")
+    run_options.add_argument("--model-folder", action="store_true", help="write a model folder, for interlcm restore")
+    run_options.add_argument("--step", type=int, metavar="N", help="step of the checkpoint (default: the last)")
     run_options.add_argument("--raw", action="store_true", help="the weights themselves, not their moving average")
     run_options.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
         help="of the weights of --model-folder (default: float32, as they are trained)",
     )
-    run_options.add_argument("--license", default="not stated", help="of the trained weights, for the record")
+    run_options.add_argument("--license", default="not stated", help="license of the trained weights, to be recorded")
     parser.set_defaults(run=run)
 
 

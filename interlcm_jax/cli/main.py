@@ -1,4 +1,4 @@
-"""`interlcm`: picks the subcommand, and turns a user's errors into one message and exit code 2."""
+"""The `interlcm` command: runs a subcommand, and turns a user's errors into one message and exit code 2."""
 
 import argparse
 import sys

@@ -1,71 +1,60 @@
-"""What became of each input: the progress bar, the summary for people, and the one for scripts."""
+"""The summary of `interlcm restore`: for people, and as JSON for scripts."""
 
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from interlcm_jax.errors import InterLCMError
 from interlcm_jax.photos.plan import Job
 
+if TYPE_CHECKING:
+    from interlcm_jax.photos.files import Outcome
 
-@dataclasses.dataclass
+
+@dataclasses.dataclass(frozen=True)
 class Report:
-    """The outcomes of a run, by job.
+    """The outcomes of a run.
 
     Attributes:
-        jobs: all that is to be done, in order.
+        outcomes: what became of each image, in order.
         out: the folder of the results.
         skipped: results that were there already.
-        faces: how many were restored, by input; 0 where none was found, and no result written.
-        failures: what went wrong, by input.
+        seconds: how long the run took.
     """
 
-    jobs: Sequence[Job]
+    outcomes: "Sequence[Outcome]"
     out: Path
     skipped: Sequence[Job] = ()
-    faces: dict[Job, int] = dataclasses.field(default_factory=dict)
-    failures: dict[Job, str] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
 
-    def __enter__(self) -> "Report":
-        self._started = time.monotonic()
-        self._bar = tqdm(total=len(self.jobs), unit="image", smoothing=0.1)
-        return self
+    @property
+    def restored(self) -> "list[Outcome]":
+        """Images with faces, which were restored."""
+        return [outcome for outcome in self.outcomes if outcome.faces]
 
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
+    @property
+    def faceless(self) -> list[Job]:
+        """Images in which no face was found."""
+        return [outcome.job for outcome in self.outcomes if outcome.error is None and not outcome.faces]
 
-    def done(self, job: Job, outcome: int | Exception) -> None:
-        """Notes what became of a job: the number of its faces, or what was raised."""
-        if isinstance(outcome, InterLCMError):
-            self.failures[job] = str(outcome)
-        elif isinstance(outcome, Exception):
-            self.failures[job] = f"{job.source}: {type(outcome).__name__}: {outcome}"
-        else:
-            self.faces[job] = outcome
-        self._bar.set_postfix_str(f"{sum(self.faces.values())} faces, {len(self.failures)} failed", refresh=False)
-        self._bar.update()
+    @property
+    def failed(self) -> "list[Outcome]":
+        """Images that couldn't be restored."""
+        return [outcome for outcome in self.outcomes if outcome.error is not None]
 
     def __str__(self) -> str:
-        restored, faceless = (
-            [job for job in self.jobs if job in self.faces and bool(self.faces[job]) is found]
-            for found in (True, False)
-        )
-        faces = sum(self.faces.values())
-        lines = [f"restored {len(restored)} of {len(self.jobs)} images ({faces} faces) into {self.out}"]
+        faces = sum(outcome.faces for outcome in self.outcomes)
+        lines = [f"restored {len(self.restored)} of {len(self.outcomes)} images ({faces} faces) into {self.out}"]
         if self.skipped:
             lines.append(f"skipped {len(self.skipped)} that were there already")
-        if faceless:
+        if self.faceless:
             lines.append(
-                f"found no face in {len(faceless)}, so nothing was written for them "
+                f"found no face in {len(self.faceless)}, so nothing was written for them "
                 "(--aligned takes a whole image as one face):"
             )
-            lines += [f"  {job.source}" for job in faceless]
+            lines += [f"  {job.source}" for job in self.faceless]
         return "\n".join(lines)
 
     def print(self, *, as_json: bool) -> int:
@@ -78,24 +67,19 @@ class Report:
         text = json.dumps(self.to_json(), indent=2) if as_json else str(self)
         encoding = sys.stdout.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding))
-        for job in self.jobs:
-            if job in self.failures:
-                print(f"failed: {self.failures[job]}", file=sys.stderr)
-        return 1 if self.failures else 0
+        for outcome in self.failed:
+            print(f"failed: {outcome.error}", file=sys.stderr)
+        return 1 if self.failed else 0
 
     def to_json(self) -> dict[str, Any]:
         """The summary for scripts; every input is in just one of the four lists."""
-        done = [job for job in self.jobs if job in self.faces]
         return {
             "restored": [
-                {"input": str(job.source), "output": str(job.target), "faces": self.faces[job]}
-                for job in done
-                if self.faces[job]
+                {"input": str(outcome.job.source), "output": str(outcome.job.target), "faces": outcome.faces}
+                for outcome in self.restored
             ],
-            "no_face": [str(job.source) for job in done if not self.faces[job]],
-            "failed": [
-                {"input": str(job.source), "error": self.failures[job]} for job in self.jobs if job in self.failures
-            ],
+            "no_face": [str(job.source) for job in self.faceless],
+            "failed": [{"input": str(outcome.job.source), "error": outcome.error} for outcome in self.failed],
             "skipped": [{"input": str(job.source), "output": str(job.target)} for job in self.skipped],
-            "seconds": round(time.monotonic() - self._started, 3),
+            "seconds": round(self.seconds, 3),
         }

@@ -1,4 +1,4 @@
-"""Folders of images through the measures: decoding in threads, full batches on every device, bad files named.
+"""Every image of a folder measured: decoded in threads, in full batches on every device; bad files are named.
 
 An image's numbers don't depend on the batch it is in or the devices there are: batches are padded, and what the
 padding gives is thrown away; all sums over images are taken later, on the host.
@@ -17,9 +17,10 @@ from jaxtyping import UInt8
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.pairs import Pair
-from interlcm_jax.evaluation.per_image import Measure, Prepared, compiled
+from interlcm_jax.evaluation.per_image import ImageMeasure, LoadedMeasure, compiled
 from interlcm_jax.imaging.io import Photo, read_photo
 from interlcm_jax.runtime.batching import IN_FLIGHT, pad, replicated_sharding
+from interlcm_jax.runtime.memory import memory_explained
 from interlcm_jax.runtime.overlap import ahead
 
 # Batches' worth of images that wait for others of their size.
@@ -27,7 +28,7 @@ _MOST_WAITING = 4
 
 
 @dataclasses.dataclass
-class Measured:
+class Measurements:
     """What was measured of a set of images.
 
     Attributes:
@@ -38,7 +39,7 @@ class Measured:
         digests: each reference's hash (of its pixels), by name.
     """
 
-    rows: dict[Measure, dict[str, np.ndarray]]
+    rows: dict[ImageMeasure, dict[str, np.ndarray]]
     names: list[str] = dataclasses.field(default_factory=list)
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -46,7 +47,7 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Opened:
+class OpenedPair:
     """A pair's pixels by what they are, "restored" and perhaps "hq"; its reference's hash; what is odd about it."""
 
     images: dict[str, UInt8[np.ndarray, "H W 3"]]
@@ -54,7 +55,7 @@ class Opened:
     warnings: list[str]
 
 
-def open_pair(pair: Pair) -> Opened:
+def open_pair(pair: Pair) -> OpenedPair:
     """Reads a pair.
 
     Raises:
@@ -68,7 +69,7 @@ def open_pair(pair: Pair) -> Opened:
             texts = [f"{width} x {height}" for width, height in sizes]
             raise InterLCMError(f"{pair.restored}: {texts[0]} pixels, but its reference has {texts[1]}")
     digest = pixels_digest(photos["hq"].pixels) if pair.hq is not None else None
-    return Opened({name: photo.pixels for name, photo in photos.items()}, digest, _odd(pair, photos))
+    return OpenedPair({name: photo.pixels for name, photo in photos.items()}, digest, _odd(pair, photos))
 
 
 def pixels_digest(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
@@ -92,19 +93,19 @@ def _odd(pair: Pair, photos: Mapping[str, Photo]) -> list[str]:
     return found
 
 
-def measure(
+def measure_pairs(
     pairs: Sequence[Pair],
-    prepared: Mapping[Measure, Prepared],
+    measures: Mapping[ImageMeasure, LoadedMeasure],
     *,
     batch_size: int,
     workers: int,
     progress: Callable[[], object] = lambda: None,
-) -> Measured:
-    """Measures pairs; one that can't be read costs that pair only.
+) -> Measurements:
+    """Computes the image measures of every pair; one that can't be read costs that pair only.
 
     Args:
         pairs: with originals where a measure takes them.
-        prepared: the measures with their weights.
+        measures: what is computed.
         batch_size: images at a time on each device.
         workers: threads that read files.
         progress: called after every pair.
@@ -112,46 +113,43 @@ def measure(
     Raises:
         InterLCMError: the device has too little memory.
     """
-    devices = _Devices(prepared)
-    measured = Measured({one: {} for one in prepared})
-    under_way: deque[tuple[list[str], dict[Measure, Any]]] = deque()
+    devices = _Devices(measures)
+    measurements = Measurements({one: {} for one in measures})
+    under_way: deque[tuple[list[str], dict[ImageMeasure, Any]]] = deque()
 
     def settle(most: int) -> None:
         while len(under_way) > most:
             names, results = under_way.popleft()
             for one, result in results.items():
-                arrays = prepared[one].on_host(_first(result, len(names)))
-                measured.rows[one].update(zip(names, arrays, strict=True))
-            measured.names += names
+                arrays = measures[one].on_host(_first(result, len(names)))
+                measurements.rows[one].update(zip(names, arrays, strict=True))
+            measurements.names += names
             for _ in names:
                 progress()
 
     def failed(pair: Pair, error: Exception) -> None:
         known = isinstance(error, InterLCMError)
-        measured.failures[pair.name] = str(error) if known else f"{pair.restored}: {type(error).__name__}: {error}"
+        measurements.failures[pair.name] = str(error) if known else f"{pair.restored}: {type(error).__name__}: {error}"
         progress()
 
-    def opened() -> Iterator[tuple[str, Opened]]:
+    def opened() -> Iterator[tuple[str, OpenedPair]]:
         for pair, future in ahead(pool, open_pair, pairs, 2 * workers + batch_size * devices.count):
             if error := future.exception():
                 failed(pair, error)
                 continue
-            yield pair.name, _noted(measured, pair, future)
+            yield pair.name, _noted(measurements, pair, future)
 
     pool = ThreadPoolExecutor(workers)
     try:
-        for names, images in _batches(opened(), batch_size * devices.count):
-            under_way.append((names, devices.start(images, batch_size * devices.count)))
-            settle(IN_FLIGHT - 1)
-        settle(0)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InterLCMError("the device has too little memory: lower --batch-size") from error
+        with memory_explained(f"to score images with a batch size of {batch_size}", "lower the batch size"):
+            for names, images in _batches(opened(), batch_size * devices.count):
+                under_way.append((names, devices.start(images, batch_size * devices.count)))
+                settle(IN_FLIGHT - 1)
+            settle(0)
     finally:
         pool.shutdown(cancel_futures=True)
-    measured.names.sort()
-    return measured
+    measurements.names.sort()
+    return measurements
 
 
 def _first(result: Any, count: int) -> Any:
@@ -159,20 +157,20 @@ def _first(result: Any, count: int) -> Any:
     return jax.tree.map(lambda array: np.asarray(array)[:count], result)
 
 
-def _noted(measured: Measured, pair: Pair, future: "Future[Opened]") -> Opened:
+def _noted(measurements: Measurements, pair: Pair, future: "Future[OpenedPair]") -> OpenedPair:
     opened = future.result()
-    measured.warnings += opened.warnings
+    measurements.warnings += opened.warnings
     if opened.digest is not None:
-        measured.digests[pair.name] = opened.digest
+        measurements.digests[pair.name] = opened.digest
     return opened
 
 
 Batch = tuple[list[str], dict[str, UInt8[np.ndarray, "B H W 3"]]]
 
 
-def _batches(opened: Iterator[tuple[str, Opened]], size: int) -> Iterator[Batch]:
+def _batches(opened: Iterator[tuple[str, OpenedPair]], size: int) -> Iterator[Batch]:
     """Batches of images of one size; where there are many sizes some aren't full, so that few images wait."""
-    waiting: dict[tuple[int, ...], list[tuple[str, Opened]]] = {}
+    waiting: dict[tuple[int, ...], list[tuple[str, OpenedPair]]] = {}
     for name, pair in opened:
         shape = pair.images["restored"].shape
         waiting.setdefault(shape, []).append((name, pair))
@@ -184,7 +182,7 @@ def _batches(opened: Iterator[tuple[str, Opened]], size: int) -> Iterator[Batch]
         yield _stacked(alike)
 
 
-def _stacked(pairs: Sequence[tuple[str, Opened]]) -> Batch:
+def _stacked(pairs: Sequence[tuple[str, OpenedPair]]) -> Batch:
     kinds = pairs[0][1].images
     return [name for name, _ in pairs], {kind: np.stack([pair.images[kind] for _, pair in pairs]) for kind in kinds}
 
@@ -192,17 +190,17 @@ def _stacked(pairs: Sequence[tuple[str, Opened]]) -> Batch:
 class _Devices:
     """The measures as programs on every device of this process."""
 
-    def __init__(self, prepared: Mapping[Measure, Prepared]):
+    def __init__(self, measures: Mapping[ImageMeasure, LoadedMeasure]):
         self.sharding = replicated_sharding()
         mesh = getattr(self.sharding, "mesh", None)
         self.count = 1 if mesh is None else mesh.size
         self.split = self.sharding
         if mesh is not None:
             self.split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names))
-        self.programs = {one: compiled(parts, mesh, len(one.of)) for one, parts in prepared.items()}
-        self.params = {one: jax.device_put(parts.params, self.sharding) for one, parts in prepared.items()}
+        self.programs = {one: compiled(parts, mesh, len(one.of)) for one, parts in measures.items()}
+        self.params = {one: jax.device_put(parts.params, self.sharding) for one, parts in measures.items()}
 
-    def start(self, images: Mapping[str, np.ndarray], size: int) -> dict[Measure, Any]:
+    def start(self, images: Mapping[str, np.ndarray], size: int) -> dict[ImageMeasure, Any]:
         """Starts every measure whose images these can be, without waiting."""
         placed = {kind: jax.device_put(pad(array, size), self.split) for kind, array in images.items()}
         side = min(next(iter(images.values())).shape[1:3])

@@ -1,4 +1,9 @@
-"""What a metric is, and the scores it gives of a set of images."""
+"""What a metric is, and its score of a set of images.
+
+The words of this folder: an image measure (`per_image`) gives numbers of one image, on the devices; a metric makes
+scores of them on the host, of each image and of the set; the catalog lists the metrics; a protocol names those that
+belong together.
+"""
 
 import dataclasses
 import math
@@ -7,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from interlcm_jax.evaluation.per_image import Measure
+from interlcm_jax.evaluation.per_image import ImageMeasure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,15 +20,15 @@ class Metric:
     """One way of computing one of the field's metrics.
 
     Attributes:
-        name: stands for just this way.
-        title: what papers call it; shared by all the ways.
+        name: names this one way.
+        title: what papers call it; several ways share it.
         better: which scores are better.
-        how: every choice that was made.
-        source: whose choices they are.
-        measures: what it is made of.
-        per_image: from the rows of its one measure to each image's score; the set's is their mean.
-        of_set: instead: from the rows of all measures, and what `constant` names, to the set's score.
-        constant: one of `weights.WEIGHTS` that `of_set` takes first, or None.
+        how: every choice in its computation.
+        source: the code or paper that made these choices.
+        measures: the image measures it is made of.
+        image_scores: from the rows of its one measure to each image's score; the set's is their mean.
+        set_score: instead: from the rows of all measures, and what `constant` names, to the set's score.
+        constant: one of `weights.WEIGHTS` that `set_score` takes first, or None.
         least_images: the smallest set that has a score.
         least_score: images that score less don't enter the mean.
         unit: of the scores.
@@ -35,9 +40,9 @@ class Metric:
     better: Literal["higher", "lower"]
     how: str
     source: str
-    measures: tuple[Measure, ...]
-    per_image: Callable[[np.ndarray], np.ndarray] | None = None
-    of_set: Callable[..., float] | None = None
+    measures: tuple[ImageMeasure, ...]
+    image_scores: Callable[[np.ndarray], np.ndarray] | None = None
+    set_score: Callable[..., float] | None = None
     constant: str | None = None
     least_images: int = 1
     least_score: float = -math.inf
@@ -75,16 +80,16 @@ class Score:
     interval: tuple[float, float] | None = None
 
 
-Rows = Mapping[Measure, Mapping[str, np.ndarray]]
+Rows = Mapping[ImageMeasure, Mapping[str, np.ndarray]]
 
 
-def score(metric: Metric, rows: Rows, names: Sequence[str], constant: Any = None) -> Score:
-    """The score of the images of these names, summed in float64 in an order that changes nothing.
+def score_set(metric: Metric, rows: Rows, names: Sequence[str], constant: Any = None) -> Score:
+    """A metric's score of a set of images, summed exactly, in any order.
 
     Args:
-        metric: what is asked.
-        rows: of each measure, each image's row; those too small for it have none.
-        names: of the images.
+        metric: the metric.
+        rows: of each image measure, the images' rows by name; images too small for it have none.
+        names: of the images in the set.
         constant: what `metric.constant` names, loaded.
     """
     measured = [name for name in names if all(name in rows[measure] for measure in metric.measures)]
@@ -96,10 +101,10 @@ def score(metric: Metric, rows: Rows, names: Sequence[str], constant: Any = None
     arrays = [
         np.stack([np.asarray(rows[measure][name], np.float64) for name in measured]) for measure in metric.measures
     ]
-    if metric.of_set is not None:
+    if metric.set_score is not None:
         given = [] if metric.constant is None else [constant]
-        return Score(metric.of_set(*given, *arrays), count=len(measured))
-    images = dict(zip(measured, map(float, metric.per_image(arrays[0])), strict=True))
+        return Score(metric.set_score(*given, *arrays), count=len(measured))
+    images = dict(zip(measured, map(float, metric.image_scores(arrays[0])), strict=True))
     counted = [value for value in images.values() if value >= metric.least_score]
     if not counted:
         return Score(why=f"all below {metric.least_score} or not a number", images=images)

@@ -26,7 +26,7 @@ def render(report: Report, hq: Mapping[str, Path] | None, most_sheets: int) -> s
         most_sheets: images that are shown at most.
     """
     template = resources.files("interlcm_jax.evaluation").joinpath("page.html").read_text(encoding="utf-8")
-    names = ", ".join(row.subject.name for row in report.scores.methods)
+    names = ", ".join(row.subject.name for row in report.comparison.methods)
     return Template(template).substitute(
         title=_text(f"{names}: {report.protocol.name}"),
         heading="".join(f"<p>{_text(line)}</p>" for line in report.heading) + _restoration(report),
@@ -63,7 +63,7 @@ def _table(report: Report) -> str:
     head = _line("th", ["", "images", *(title + unit for title, unit in zip(titles, units, strict=True))])
     best = {metric.name: _best(report, metric) for metric in report.metrics}
     lines = []
-    for row in report.scores.rows:
+    for row in report.comparison.rows:
         cells = []
         for metric in report.metrics:
             score = row.scores[metric.name]
@@ -84,13 +84,13 @@ def _table(report: Report) -> str:
     notes = ["Small figures: the mean's 95 % interval by bootstrap over the images."]
     if report.published.rows:
         notes += [f"In italics: as published. {source}" for source in report.published.sources]
-    notes += [*report.scores.notes, *report.published.notes, *report.notes]
+    notes += [*report.comparison.notes, *report.published.notes, *report.notes]
     return _frame(head, lines) + "".join(f"<p>{_text(note)}</p>" for note in notes)
 
 
 def _best(report: Report, metric: Metric) -> str | None:
     """The best of several methods."""
-    found = {row.subject.name: row.scores[metric.name].value for row in report.scores.methods}
+    found = {row.subject.name: row.scores[metric.name].value for row in report.comparison.methods}
     known = {name: value for name, value in found.items() if value is not None}
     if len(known) < 2:
         return None
@@ -98,10 +98,10 @@ def _best(report: Report, metric: Metric) -> str | None:
 
 
 def _differences(report: Report) -> str:
-    found = differences(report.metrics, report.scores)
+    found = differences(report.metrics, report.comparison)
     if not found:
         return ""
-    first, *others = [row.subject.name for row in report.scores.methods]
+    first, *others = [row.subject.name for row in report.comparison.methods]
     metrics = [metric for metric in report.metrics if metric.name in found]
     head = _line("th", ["", *(f"{_text(metric.title)} {ARROWS[metric.better]}" for metric in metrics)])
     lines = []
@@ -130,7 +130,7 @@ def _problems(report: Report) -> str:
 
 def _histograms(report: Report) -> str:
     figures = []
-    rows = [row for row in report.scores.rows if any(score.images for score in row.scores.values())]
+    rows = [row for row in report.comparison.rows if any(score.images for score in row.scores.values())]
     for metric in report.metrics:
         values = {row.subject.name: list(row.scores[metric.name].images.values()) for row in rows}
         if drawing := histogram(metric.title, values):
@@ -144,16 +144,16 @@ def _histograms(report: Report) -> str:
 
 
 def _sheets(report: Report, hq: Mapping[str, Path] | None, most: int) -> str:
-    names = choose(report.scores, report.metrics, most)
+    names = choose(report.comparison, report.metrics, most)
     if not names or not most:
         return ""
-    shown = columns(report.scores, hq)
-    keys = [(metric, row) for metric in report.metrics if metric.per_image for row in report.scores.methods]
+    shown = columns(report.comparison, hq)
+    keys = [(metric, row) for metric in report.metrics if metric.image_scores for row in report.comparison.methods]
     keys = [(metric, row) for metric, row in keys if row.scores[metric.name].images]
     options = ['<option value="0 1">name</option>']
     for i, (metric, row) in enumerate(keys, 1):
         sign = 1 if metric.better == "higher" else -1
-        of = f" of {row.subject.name}" if len(report.scores.methods) > 1 else ""
+        of = f" of {row.subject.name}" if len(report.comparison.methods) > 1 else ""
         options.append(f'<option value="{i} {sign}">{_text(metric.title + of)}, worst first</option>')
         options.append(f'<option value="{i} {-sign}">{_text(metric.title + of)}, best first</option>')
     figures = []
@@ -168,7 +168,7 @@ def _sheets(report: Report, hq: Mapping[str, Path] | None, most: int) -> str:
             f'<div class="picture"><div class="names">{labels}</div><img src="{picture}" alt="{alt}"></div>'
             f"<p>{_scores_of(name, report)}</p></article>"
         )
-    count = len(report.scores.methods[0].names)
+    count = len(report.comparison.methods[0].names)
     about = f"{len(names)} of {count} images: the worst, the best and those in the middle by each metric."
     title = f'<h2 id="pictures">Pictures</h2><p>{about}</p>'
     control = (
@@ -186,9 +186,9 @@ def _sortable(value: float | None) -> float | None:
 
 
 def _scores_of(name: str, report: Report) -> str:
-    several = len(report.scores.methods) > 1
+    several = len(report.comparison.methods) > 1
     parts = []
-    for row in report.scores.methods:
+    for row in report.comparison.methods:
         own = [
             f"{metric.title} {row.scores[metric.name].images[name]:.{metric.digits}f}"
             for metric in report.metrics

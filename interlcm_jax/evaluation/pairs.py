@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     hq: Path | None = None
 
 
-def find(folder: Path, ending: str = "") -> tuple[Files, list[str]]:
+def images_by_name(folder: Path, ending: str = "") -> tuple[Files, list[str]]:
     """The images in a folder and its inner folders by name, and what can't be taken.
 
     A name is the path in the folder without the suffix (.png and so on) and the ending.

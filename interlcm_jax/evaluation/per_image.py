@@ -1,4 +1,4 @@
-"""What is computed of each image on the devices; metrics (`catalog.py`) make scores of it on the host."""
+"""Image measures: what is computed of each image on the devices; metrics make scores of it on the host."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.faces.mtcnn import load_networks
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.metrics import identity, inception
 from interlcm_jax.metrics.image import match_colors, mean_squared_error, ssim
 from interlcm_jax.metrics.landmarks import lmd
@@ -25,8 +26,8 @@ from interlcm_jax.models.lpips import lpips
 Images = UInt8[Array, "B H W 3"]
 
 
-class Prepared(NamedTuple):
-    """A measure with its weights at hand.
+class LoadedMeasure(NamedTuple):
+    """An image measure with its weights loaded.
 
     Attributes:
         params: the weights, which each device gets a copy of.
@@ -41,29 +42,25 @@ class Prepared(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Measure:
+class ImageMeasure:
     """Numbers that each image, or image and reference, gives.
 
     Attributes:
         of: what it is computed from: "restored", "hq" or both.
-        prepare: given what `weights` names, loaded, or else None.
-        weights: one of `weights.WEIGHTS`, or None where there are none.
-        least: sides of the smallest images, pixels.
+        load: from what `weights` names, or None, to the measure with its weights.
+        weights: one of `weights.WEIGHTS`, or None where it needs none.
+        least: the shortest side that an image may have, pixels.
     """
 
     of: tuple[str, ...]
-    prepare: Callable[[Any], Prepared]
+    load: Callable[[Any], LoadedMeasure]
     weights: str | None = None
     least: int = 1
 
 
-def plain(function: Callable[..., Any]) -> Callable[[None], Prepared]:
-    """The preparation of a function of images that has no weights."""
-    return lambda _: Prepared((), lambda _, *images: function(*images))
-
-
-def _floats(images: Images) -> Float[Array, "B H W 3"]:
-    return images.astype(jnp.float32) / 127.5 - 1
+def without_weights(function: Callable[..., Any]) -> Callable[[None], LoadedMeasure]:
+    """Makes an image measure of a function of images that needs no weights: for `ImageMeasure.load`."""
+    return lambda _: LoadedMeasure((), lambda _, *images: function(*images))
 
 
 def _yiq_luma(images: Images) -> Images:
@@ -73,73 +70,73 @@ def _yiq_luma(images: Images) -> Images:
 
 
 def _matched(metric: Callable[..., Array]) -> Callable[[Images, Images], Array]:
-    return lambda restored, hq: metric(match_colors(_floats(restored), _floats(hq)), _floats(hq))
+    return lambda restored, hq: metric(match_colors(to_float(restored), to_float(hq)), to_float(hq))
 
 
 def _lpips(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
-    return lpips(params, _floats(restored), _floats(hq))
+    return lpips(params, to_float(restored), to_float(hq))
 
 
 def _lpips_bgr(params: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
     return _lpips(params, restored[..., ::-1], hq[..., ::-1])
 
 
-def _onet(_: None) -> Prepared:
+def _onet(_: None) -> LoadedMeasure:
     def distance(onet: Any, restored: Images, hq: Images) -> Float[Array, "B"]:
-        return onet_distance(onet, _floats(restored), _floats(hq))
+        return onet_distance(onet, to_float(restored), to_float(hq))
 
-    return Prepared(load_networks()[2], distance)
-
-
-def _niqe(pristine: Pristine) -> Prepared:
-    return Prepared((), lambda _, images: block_moments(images), lambda rows: distances(features(rows), pristine))
+    return LoadedMeasure(load_networks()[2], distance)
 
 
-def _musiq(scorer: MUSIQScorer) -> Prepared:
+def _niqe(pristine: Pristine) -> LoadedMeasure:
+    return LoadedMeasure((), lambda _, images: block_moments(images), lambda rows: distances(features(rows), pristine))
+
+
+def _musiq(scorer: MUSIQScorer) -> LoadedMeasure:
     def score(weights: Any, images: Images) -> Float[Array, "B"]:
         return nnx.merge(scorer.graph, weights)(*multiscale_patches(images, scorer.config))
 
-    return Prepared(scorer.weights, score)
+    return LoadedMeasure(scorer.weights, score)
 
 
 PAIR = ("restored", "hq")
 _WINDOW, _VGG, _ONET = 11, 16, 48  # the smallest images of SSIM, LPIPS and O-Net, pixels
 
-ERROR = Measure(PAIR, plain(mean_squared_error))
-ERROR_Y = Measure(PAIR, plain(lambda restored, hq: mean_squared_error(restored, hq, "y")))
-ERROR_MATCHED = Measure(PAIR, plain(_matched(mean_squared_error)))
-SSIM = Measure(PAIR, plain(ssim), least=_WINDOW)
-SSIM_Y = Measure(PAIR, plain(lambda restored, hq: ssim(restored, hq, "y")), least=_WINDOW)
-SSIM_MATCHED = Measure(PAIR, plain(_matched(ssim)), least=_WINDOW)
-SSIM_PYIQA = Measure(
-    PAIR, plain(lambda restored, hq: ssim(_yiq_luma(restored), _yiq_luma(hq), clip=True)), least=_WINDOW
+ERROR = ImageMeasure(PAIR, without_weights(mean_squared_error))
+ERROR_Y = ImageMeasure(PAIR, without_weights(lambda restored, hq: mean_squared_error(restored, hq, "y")))
+ERROR_MATCHED = ImageMeasure(PAIR, without_weights(_matched(mean_squared_error)))
+SSIM = ImageMeasure(PAIR, without_weights(ssim), least=_WINDOW)
+SSIM_Y = ImageMeasure(PAIR, without_weights(lambda restored, hq: ssim(restored, hq, "y")), least=_WINDOW)
+SSIM_MATCHED = ImageMeasure(PAIR, without_weights(_matched(ssim)), least=_WINDOW)
+SSIM_PYIQA = ImageMeasure(
+    PAIR, without_weights(lambda restored, hq: ssim(_yiq_luma(restored), _yiq_luma(hq), clip=True)), least=_WINDOW
 )
-LPIPS = Measure(PAIR, lambda params: Prepared(params, _lpips), weights="lpips", least=_VGG)
-LPIPS_BGR = Measure(PAIR, lambda params: Prepared(params, _lpips_bgr), weights="lpips", least=_VGG)
+LPIPS = ImageMeasure(PAIR, lambda params: LoadedMeasure(params, _lpips), weights="lpips", least=_VGG)
+LPIPS_BGR = ImageMeasure(PAIR, lambda params: LoadedMeasure(params, _lpips_bgr), weights="lpips", least=_VGG)
 
-SHARPNESS = Measure(("restored",), plain(laplacian_variance), least=3)
-ONET = Measure(PAIR, _onet, least=_ONET)
+SHARPNESS = ImageMeasure(("restored",), without_weights(laplacian_variance), least=3)
+ONET = ImageMeasure(PAIR, _onet, least=_ONET)
 
-INCEPTION = Measure(("restored",), lambda network: Prepared(network, inception.features), weights="inception")
-INCEPTION_HQ = Measure(("hq",), lambda network: Prepared(network, inception.features), weights="inception")
-DEG = Measure(PAIR, lambda network: Prepared(network, identity.deg), weights="deg")
-SIMILARITY = Measure(PAIR, lambda network: Prepared(network, identity.similarity), weights="deg")
-IDA = Measure(PAIR, lambda network: Prepared(network, identity.ida), weights="ida")
-LMD = Measure(PAIR, lambda network: Prepared(network, lmd), weights="fan")
-NIQE = Measure(("restored",), _niqe, weights="niqe", least=2 * BLOCK)
-MUSIQ = Measure(("restored",), _musiq, weights="musiq")
+INCEPTION = ImageMeasure(("restored",), lambda network: LoadedMeasure(network, inception.features), weights="inception")
+INCEPTION_HQ = ImageMeasure(("hq",), lambda network: LoadedMeasure(network, inception.features), weights="inception")
+DEG = ImageMeasure(PAIR, lambda network: LoadedMeasure(network, identity.deg), weights="deg")
+SIMILARITY = ImageMeasure(PAIR, lambda network: LoadedMeasure(network, identity.similarity), weights="deg")
+IDA = ImageMeasure(PAIR, lambda network: LoadedMeasure(network, identity.ida), weights="ida")
+LMD = ImageMeasure(PAIR, lambda network: LoadedMeasure(network, lmd), weights="fan")
+NIQE = ImageMeasure(("restored",), _niqe, weights="niqe", least=2 * BLOCK)
+MUSIQ = ImageMeasure(("restored",), _musiq, weights="musiq")
 
 
-def compiled(prepared: Prepared, mesh: jax.sharding.Mesh | None, images: int) -> Callable[..., Any]:
+def compiled(measure: LoadedMeasure, mesh: jax.sharding.Mesh | None, images: int) -> Callable[..., Any]:
     """The part on the device as one program; on a mesh, each device runs it on its share of the batch.
 
     Args:
-        prepared: the measure.
+        measure: the measure.
         mesh: of one axis, or None for one device.
         images: how many batches of images it takes.
     """
     if mesh is None:
-        return jax.jit(prepared.on_device)
+        return jax.jit(measure.on_device)
     whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(mesh.axis_names)
     specs = (whole, *[split] * images)
-    return jax.jit(jax.shard_map(prepared.on_device, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False))
+    return jax.jit(jax.shard_map(measure.on_device, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False))

@@ -10,12 +10,12 @@ from interlcm_jax.evaluation.metric import Metric
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """Whose numbers are computed how.
+    """A set of metrics, each computed in one way.
 
     Attributes:
         name: what `--protocol` takes.
-        about: whose it is.
-        metrics: names of `metrics.METRICS`, each of which stands for one way; in the order of tables.
+        about: who uses it.
+        metrics: names in `catalog.METRICS`, in the order of tables.
     """
 
     name: str
@@ -65,7 +65,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 DEFAULT = "basicsr"
 
 
-def named(name: str) -> Protocol:
+def find_protocol(name: str) -> Protocol:
     """The protocol of this name.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Numbers that papers and repositories publish, shown beside ours only where they were computed in the same way.
+"""Numbers that papers and repositories publish, shown next to ours only if computed in the same way.
 
 `published.json` holds them as they were printed, each table with its source. A column that was computed as one of
-`metrics.METRICS` is says which; of others it says why not.
+`catalog.METRICS` is says which; of others it says why not.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ def tables() -> list[dict[str, Any]]:
 
 
 def published(test_set: str | None, count: int, metrics: Collection[str]) -> Published:
-    """The published numbers that may stand beside ours.
+    """The published numbers that compare with ours.
 
     Args:
         test_set: the published set that was scored, or None for another one: nothing compares with that.

@@ -11,7 +11,7 @@ from typing import Any
 from interlcm_jax import __version__
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.bootstrap import difference
-from interlcm_jax.evaluation.compare import Row, Scores, counted, to_number
+from interlcm_jax.evaluation.compare import Comparison, Row, counted, to_number
 from interlcm_jax.evaluation.metric import Metric, Score
 from interlcm_jax.evaluation.protocols import Protocol
 from interlcm_jax.evaluation.published import Published
@@ -28,7 +28,7 @@ class Report:
     Attributes:
         protocol: fixed every choice.
         metrics: those that were asked for, in the order of tables.
-        scores: the rows.
+        comparison: the rows.
         reference: the folder of the originals, or None.
         test_set: the name of the published set, or None.
         published: its published numbers, those under the same choices.
@@ -38,7 +38,7 @@ class Report:
 
     protocol: Protocol
     metrics: Sequence[Metric]
-    scores: Scores
+    comparison: Comparison
     reference: str | None = None
     test_set: str | None = None
     published: Published = dataclasses.field(default_factory=Published)
@@ -48,37 +48,38 @@ class Report:
     @property
     def failed(self) -> list[str]:
         """Everything that couldn't be used, one line each, once."""
-        rows = self.scores.rows
+        rows = self.comparison.rows
         lines = [line for row in rows for line in (*row.problems, *row.failures.values())]
         return list(dict.fromkeys(lines))
 
     @property
     def warnings(self) -> list[str]:
         """What is odd about images that were used, once each."""
-        return list(dict.fromkeys(line for row in self.scores.rows for line in row.warnings))
+        return list(dict.fromkeys(line for row in self.comparison.rows for line in row.warnings))
 
     @property
     def heading(self) -> list[str]:
         """What the numbers are of, in a few lines."""
-        count = len(self.scores.methods[0].names)
+        count = len(self.comparison.methods[0].names)
         lines = [f"protocol {self.protocol.name}: {self.protocol.about}"]
         lines.append(f"{count} images" + (f" of {self.test_set}" if self.test_set else ""))
-        if self.scores.reference_digest:
-            lines.append(f"reference {self.reference}, sha256 {self.scores.reference_digest} (names and pixels)")
+        if self.comparison.reference_digest:
+            lines.append(f"reference {self.reference}, sha256 {self.comparison.reference_digest} (names and pixels)")
         return lines
 
     def __str__(self) -> str:
         lines = [*self.heading, "", *self._table()]
-        reasons = {score.why for row in self.scores.rows for score in row.scores.values()} - {"", "is the reference"}
+        rows = self.comparison.rows
+        reasons = {score.why for row in rows for score in row.scores.values()} - {"", "is the reference"}
         if reasons - {"no weights"}:
             lines += ["", *sorted(f"-: {reason}" for reason in reasons - {"no weights"})]
-        notes = [*self.scores.notes, *self.published.notes, *self.notes]
+        notes = [*self.comparison.notes, *self.published.notes, *self.notes]
         return "\n".join([*lines, *(["", *notes] if notes else [])])
 
     def _table(self) -> list[str]:
         head = ["", "images", *(f"{metric.title} {ARROWS[metric.better]}" for metric in self.metrics)]
         table = [head]
-        for row in self.scores.rows:
+        for row in self.comparison.rows:
             cells = [cell(metric, row.scores[metric.name]) for metric in self.metrics]
             table.append([row.subject.name, str(len(row.names)), *cells])
         for name, values in self.published.rows.items():
@@ -97,23 +98,23 @@ class Report:
                 metric.name: {name: getattr(metric, name) for name in ("title", "better", "unit", "how", "source")}
                 for metric in self.metrics
             },
-            "count": len(self.scores.methods[0].names),
+            "count": len(self.comparison.methods[0].names),
             "test_set": self.test_set,
-            "reference": {"folder": self.reference, "sha256": self.scores.reference_digest},
+            "reference": {"folder": self.reference, "sha256": self.comparison.reference_digest},
             "restoration": self.restoration,
-            "rows": [_row_json(row) for row in self.scores.rows],
-            "differences": differences(self.metrics, self.scores),
+            "rows": [_row_json(row) for row in self.comparison.rows],
+            "differences": differences(self.metrics, self.comparison),
             "published": self.published.to_json(),
-            "notes": [*self.scores.notes, *self.published.notes, *self.notes],
+            "notes": [*self.comparison.notes, *self.published.notes, *self.notes],
         }
 
     def to_csv(self) -> str:
         """A line for each image of each row; images that couldn't be used are there with their problem."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        metrics = [metric for metric in self.metrics if metric.per_image]
+        metrics = [metric for metric in self.metrics if metric.image_scores]
         writer.writerow(["row", "image", *(metric.name for metric in metrics), "problem"])
-        for row in self.scores.rows:
+        for row in self.comparison.rows:
             for name in sorted({*row.names, *row.failures}):
                 values = [row.scores[metric.name].images.get(name, "") for metric in metrics]
                 writer.writerow([row.subject.name, name, *values, row.failures.get(name, "")])
@@ -143,9 +144,9 @@ def cell(metric: Metric, score: Score) -> str:
     return score.why if score.why == "no weights" else "-"
 
 
-def differences(metrics: Sequence[Metric], scores: Scores) -> dict[str, dict[str, dict[str, float]]]:
+def differences(metrics: Sequence[Metric], comparison: Comparison) -> dict[str, dict[str, dict[str, float]]]:
     """Of each method to the first one, by metric: the mean of the images' differences, and its 95 % interval."""
-    first, *others = scores.methods
+    first, *others = comparison.methods
     found: dict[str, dict[str, dict[str, float]]] = {}
     for metric in metrics if others else ():
         values = [counted(metric, row.scores[metric.name]) for row in (first, *others)]

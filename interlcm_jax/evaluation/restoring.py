@@ -1,31 +1,28 @@
-"""A model restores a test set into a folder; what is there already is kept, if it was made in the same way."""
+"""Restores a test set into a folder; results that are there are kept if they were made in the same way."""
 
 import dataclasses
-import errno
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import jax
-import numpy as np
-
+from interlcm_jax import __version__
+from interlcm_jax.arguments import ModelOptions, check_options
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.evaluation.compare import Progress
 from interlcm_jax.evaluation.pairs import Files
 from interlcm_jax.files.atomic import whole_file
-from interlcm_jax.imaging.io import write_photo
-from interlcm_jax.model_folder import CONFIG
-from interlcm_jax.photos.image import ExtractedFaces, RestoreOptions, extract_faces, paste_back
+from interlcm_jax.model_folder import CONFIG, read_config
+from interlcm_jax.photos.files import restore_files
+from interlcm_jax.photos.image import RestoreOptions
+from interlcm_jax.photos.plan import Job, unfinished
 from interlcm_jax.pipeline import InterLCM
-from interlcm_jax.runtime.overlap import overlapped
+from interlcm_jax.runtime.batching import replicated_sharding
 
 RESTORED, ABOUT = "restored", "restoration.json"
 # Aligned faces; near-gray ones keep their colors, as `interlcm restore` and the releases of the field do.
-TREATMENT = RestoreOptions(aligned=True)
-# The folder takes no more files: no other image could be written either.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+ALIGNED = RestoreOptions(aligned=True)
 
 
 def model_digest(folder: Path) -> str:
@@ -66,68 +63,80 @@ def begin(out: Path, about: Mapping[str, Any]) -> None:
         raise InterLCMError(f"{out}: was begun in another way ({changed}); choose another folder")
 
 
-def targets(files: Files, out: Path) -> Files:
-    """Where each image's restored copy goes."""
-    return {name: out / RESTORED / f"{name}.png" for name in files}
-
-
 @dataclasses.dataclass(frozen=True)
-class _Job:
-    name: str
-    source: Path
-    target: Path
+class Restored:
+    """A restored test set.
+
+    Attributes:
+        files: the restored images by name.
+        about: everything that they depend on.
+        failures: what was wrong with images that couldn't be restored, by name.
+        kept: how many were restored already.
+    """
+
+    files: Files
+    about: dict[str, Any]
+    failures: dict[str, str]
+    kept: int
 
 
-def restore(
-    model: InterLCM,
+def restore_set(
+    folder: Path,
+    data: Path,
     files: Files,
     out: Path,
     *,
-    workers: int,
-    progress: Callable[[], object] = lambda: None,
-    **options: Any,
-) -> dict[str, str]:
-    """Restores images into the folder of an evaluation; one that can't be read or restored costs that image only.
+    dtype: str = "float32",
+    batch_size: int = 1,
+    workers: int = 1,
+    progress: Progress = lambda name, total: lambda: None,
+    **model_options: Unpack[ModelOptions],
+) -> Restored:
+    """Restores a test set into the folder of an evaluation, except for the images that it holds already.
 
     Args:
-        model: the model.
-        files: aligned low-quality faces by name: those that aren't restored yet.
+        folder: the model folder.
+        data: the test set's folder, for the record.
+        files: its aligned low-quality faces by name.
         out: the folder of the evaluation.
+        dtype: compute dtype, "float32" or "bfloat16".
+        batch_size: faces at a time on each device.
         workers: threads that read and write.
-        progress: called after every image.
-        **options: `batch_size`, `seed` and the others of `InterLCM.restore_all`.
-
-    Returns:
-        What was wrong, by name.
+        progress: see `compare.compare`.
+        **model_options: as in `InterLCM.restore`.
 
     Raises:
-        InterLCMError: the device has too little memory, or the folder takes no more files.
+        InterLCMError: the folder was begun in another way or takes no more files, an argument isn't possible, the
+            device has too little memory, or no image could be restored.
     """
-    failures: dict[str, str] = {}
-    jobs = [_Job(name, files[name], target) for name, target in targets(files, out).items()]
-
-    def opening(job: _Job) -> ExtractedFaces:
-        return extract_faces(job.source, model.config, TREATMENT, None)
-
-    def closing(job: _Job, opened: ExtractedFaces, restored: list[np.ndarray | None]) -> None:
-        if any(face is None for face in restored):
-            raise InterLCMError(f"{job.source}: the networks gave NaN or infinity; try float32")
-        pixels, _ = paste_back(opened, restored, model.config, TREATMENT)
-        write_photo(job.target, pixels)
-
-    def done(job: _Job, outcome: Any) -> None:
-        if isinstance(outcome, InterLCMError):
-            if getattr(outcome.__cause__, "errno", None) in _FULL:
-                raise outcome
-            failures[job.name] = str(outcome)
-        elif isinstance(outcome, Exception):
-            failures[job.name] = f"{job.source}: {type(outcome).__name__}: {outcome}"
-        progress()
-
-    try:
-        overlapped(jobs, opening, functools.partial(model.restore_all, **options), closing, done, workers)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InterLCMError("the device has too little memory: lower --restore-batch-size") from error
-    return failures
+    check_options(read_config(folder), batch_size=batch_size, **model_options)
+    about = {
+        "model": model_digest(folder),
+        "data": str(data.resolve()),
+        **model_options,
+        "dtype": dtype,
+        "version": __version__,
+    }
+    begin(out, about)
+    jobs = {name: Job(file, out / RESTORED / f"{name}.png") for name, file in files.items()}
+    left = unfinished(list(jobs.values()))
+    errors: dict[Job, str | None] = {}
+    if left:
+        model = InterLCM.from_pretrained(folder, dtype, sharding=replicated_sharding())
+        tick = progress("restoring", len(left))
+        outcomes = restore_files(
+            model,
+            left,
+            out / RESTORED,
+            ALIGNED,
+            batch_size=batch_size,
+            workers=workers,
+            done=lambda outcome: tick(),
+            **model_options,
+        )
+        errors = {outcome.job: outcome.error for outcome in outcomes}
+    failures = {name: error for name, job in jobs.items() if (error := errors.get(job)) is not None}
+    restored = {name: job.target for name, job in jobs.items() if name not in failures}
+    if not restored:
+        raise InterLCMError(f"none of {len(files)} images could be restored: {next(iter(failures.values()))}")
+    return Restored(restored, about, failures, len(jobs) - len(left))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.evaluation.compare import Scores
+from interlcm_jax.evaluation.compare import Comparison
 from interlcm_jax.evaluation.metric import Metric
 from interlcm_jax.faces.align import TEMPLATE, TEMPLATE_SIZE
 from interlcm_jax.imaging.io import read_image
@@ -37,17 +37,17 @@ def zooms(size: int) -> tuple[Box, Box]:
     return box((left_eye + right_eye) / 2, _EYES_WIDTH), box((left_mouth + right_mouth) / 2, _MOUTH_WIDTH)
 
 
-def choose(scores: Scores, metrics: Sequence[Metric], most: int) -> list[str]:
+def choose(comparison: Comparison, metrics: Sequence[Metric], most: int) -> list[str]:
     """Names of images to show, of each metric and method in turn the worst, the best and the median, and so on."""
     ranked = []
     for metric in metrics:
-        for row in scores.methods:
+        for row in comparison.methods:
             images = row.scores[metric.name].images
             order = sorted((name for name in row.names if name in images), key=lambda name: (images[name], name))
             if order:
                 ranked.append(order if metric.better == "higher" else order[::-1])
     if not ranked:
-        ranked = [sorted(scores.methods[0].names)]
+        ranked = [sorted(comparison.methods[0].names)]
     chosen: dict[str, None] = {}
     for rank in range(max(map(len, ranked))):
         for order in ranked:
@@ -98,8 +98,8 @@ def data_url(picture: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 
-def columns(scores: Scores, hq: Mapping[str, Path] | None) -> list[tuple[str, Mapping[str, Path]]]:
+def columns(comparison: Comparison, hq: Mapping[str, Path] | None) -> list[tuple[str, Mapping[str, Path]]]:
     """What is shown side by side: low quality first, the originals last."""
-    shown = [row.subject for row in scores.rows if row.subject.role != "hq"]
+    shown = [row.subject for row in comparison.rows if row.subject.role != "hq"]
     first = sorted(shown, key=lambda subject: subject.role == "method")
     return [(subject.name, subject.files) for subject in first] + ([("HQ", hq)] if hq else [])

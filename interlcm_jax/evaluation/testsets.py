@@ -77,7 +77,7 @@ def find_folders(path: Path, name: str | None = None) -> Folders:
         if not (path / LQ).is_dir():
             return Folders(path, None)
         return Folders(path / LQ, path / HQ if (path / HQ).is_dir() else None)
-    test_set = named(name)
+    test_set = find_test_set(name)
     lq = _first(path, test_set.lq)
     hq = _first(path, test_set.hq or ())
     absent = [names for names, found in ((test_set.lq, lq), (test_set.hq, hq)) if names and found is None]
@@ -87,7 +87,7 @@ def find_folders(path: Path, name: str | None = None) -> Folders:
     return Folders(lq, hq)
 
 
-def named(name: str) -> TestSet:
+def find_test_set(name: str) -> TestSet:
     """The published set of this name.
 
     Raises:

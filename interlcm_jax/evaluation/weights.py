@@ -1,4 +1,4 @@
-"""Where metrics' networks come from. None ships with this package: what can't be had is named, and not measured."""
+"""Where the metrics' networks come from. The package ships none: a metric without its weights is named and left out."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ WEIGHTS = {
 
 
 class Library:
-    """The weights at hand, each loaded once.
+    """The weights that can be found, each loaded once.
 
     Args:
         given: what the user named: folders that hold published files under their own names, and NAME=PATH for one of

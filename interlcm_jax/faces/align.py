@@ -26,7 +26,7 @@ MIN_EYE_DISTANCE = 5.0
 
 
 def large_enough(faces: Sequence[Face], min_eye_distance: float = MIN_EYE_DISTANCE) -> list[Face]:
-    """The faces whose eyes are so many pixels apart: there is nothing to restore in smaller ones.
+    """The faces with eyes far enough apart, in pixels: smaller ones hold nothing to restore.
 
     Faces without finite landmarks go too, so what is left can be aligned.
     """
@@ -39,7 +39,7 @@ def largest_face(faces: Sequence[Face]) -> Face:
 
 
 def center_face(faces: Sequence[Face], photo: UInt8[np.ndarray, "H W 3"]) -> Face:
-    """The face whose box has its middle nearest the photo's, of at least one."""
+    """Of one or more faces, the one with its box's center nearest the photo's."""
     middle = np.array(photo.shape[1::-1]) / 2
     return min(faces, key=lambda face: np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - middle))
 

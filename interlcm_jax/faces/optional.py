@@ -1,4 +1,4 @@
-"""Face networks that a model folder may hold beside the five."""
+"""Face networks that a model folder may hold in addition to the five."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.faces.optional import load_optional
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.layers import BatchNorm, Conv, Init, nearest_resize
 
@@ -206,7 +207,7 @@ def load_parsenet(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _classify(graph: nnx.GraphDef[ParseNet], weights: nnx.State, face: UInt8[Array, "S S 3"]) -> UInt8[Array, "S S"]:
-    logits, _ = nnx.merge(graph, weights)(face[None].astype(jnp.float32) / 127.5 - 1)
+    logits, _ = nnx.merge(graph, weights)(to_float(face[None]))
     return jnp.argmax(logits[0], axis=-1).astype(jnp.uint8)
 
 

@@ -11,7 +11,7 @@ from interlcm_jax.errors import InterLCMError
 
 
 def check_absent(path: Path) -> None:
-    """Checks that a folder can be made there: `whole_folder` does, and whoever has much to do before it.
+    """Checks that a folder can be created there, for those who have much to do before `whole_folder`.
 
     Raises:
         InterLCMError: something of this name exists already.
@@ -34,7 +34,7 @@ def check_space(folder: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path` that takes its name when the block ends well, and goes otherwise.
+    """Yields a temporary folder next to `path`, which is renamed to it when the block succeeds and deleted when not.
 
     Raises:
         InterLCMError: `path` exists already, or its parent can't be written to.
@@ -57,7 +57,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary file name beside `path` that replaces `path` when the block ends well, and goes otherwise."""
+    """Yields a temporary file name next to `path`, replaced by it when the block succeeds."""
     path = Path(path)
     temporary = _beside(path)
     try:

@@ -13,15 +13,7 @@ def cache_folder() -> Path:
     Raises:
         RuntimeError: the user has no home folder, as in containers.
     """
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
-    if sys.platform == "win32":
-        base = _local_app_data()
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "interlcm_jax"
+    return _named_by(CACHE_VARIABLE) or _platform("Caches", "XDG_CACHE_HOME", ".cache") / "interlcm_jax"
 
 
 def models_folder() -> Path:
@@ -30,16 +22,18 @@ def models_folder() -> Path:
     Raises:
         RuntimeError: the user has no home folder, as in containers.
     """
-    if named := os.environ.get(MODELS_VARIABLE):
-        return Path(named)
+    data = ("Application Support", "XDG_DATA_HOME", ".local/share")
+    return _named_by(MODELS_VARIABLE) or _platform(*data) / "interlcm_jax" / "models"
+
+
+def _named_by(variable: str) -> Path | None:
+    return Path(os.environ[variable]) if os.environ.get(variable) else None
+
+
+def _platform(mac: str, xdg_variable: str, xdg_default: str) -> Path:
+    """Where programs keep such files: on macOS under Library, on Linux as the XDG base directories say."""
     if sys.platform == "win32":
-        base = _local_app_data()
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "interlcm_jax" / "models"
-
-
-def _local_app_data() -> Path:
-    return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / mac
+    return Path(os.environ.get(xdg_variable) or Path.home() / xdg_default)

@@ -15,7 +15,7 @@ from interlcm_jax.errors import InterLCMError
 from interlcm_jax.imaging.opencv import linear_resize, read_gray
 from interlcm_jax.imaging.resize import bilinear_resize
 from interlcm_jax.metrics.arcface import ArcFace
-from interlcm_jax.metrics.pixels import Images, both, pairs
+from interlcm_jax.metrics.inputs import Images, both, pairs
 
 # Deg's script leaves out of its mean what is nearer than this, degrees.
 IDENTICAL = 1.0

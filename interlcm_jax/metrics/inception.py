@@ -17,8 +17,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.convert.inception import TABLE
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.imaging.resize import bilinear_resize
-from interlcm_jax.metrics.pixels import Images, levels
+from interlcm_jax.metrics.inputs import Images, levels
 from interlcm_jax.metrics.weights import INCEPTION, build, read_published
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.layers import BatchNorm, Init, Linear
@@ -257,7 +258,7 @@ def features(network: InceptionV3, images: Images) -> Float[Array, "B D"]:
     """
     size = network.config.image_size
     with jax.default_matmul_precision("highest"):
-        return network(bilinear_resize(levels(images).astype(jnp.float32) / 127.5 - 1, (size, size)))
+        return network(bilinear_resize(to_float(levels(images)), (size, size)))
 
 
 def load(

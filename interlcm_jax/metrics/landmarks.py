@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from interlcm_jax.imaging.opencv import linear_resize
 from interlcm_jax.metrics.fan import FAN
-from interlcm_jax.metrics.pixels import Images, both, levels, pairs
+from interlcm_jax.metrics.inputs import Images, both, levels, pairs
 
 
 @jax.jit

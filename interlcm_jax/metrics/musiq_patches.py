@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.imaging.resize import bicubic_resize
 from interlcm_jax.metrics.musiq_network import MUSIQConfig
 
@@ -48,7 +49,7 @@ def multiscale_patches(
     if count > length:
         height, width = images.shape[1:3]
         raise InterLCMError(f"MUSIQ cuts an image of {width}x{height} into {count} patches, but at most {length} fit")
-    x = images.astype(jnp.float32) / 127.5 - 1 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
+    x = to_float(images)
     pixels, positions, scales = [], [], []
     for scale, size in enumerate(scale_sizes(*images.shape[1:3], config)):
         pixels.append(cut(x if size == x.shape[1:3] else bicubic_resize(x, size), config.patch_size))

@@ -93,13 +93,7 @@ class PatchDiscriminator(nnx.Module):
             image: the images.
             train: normalize by the batch's statistics and move the running ones, instead of using these.
         """
-        return self.features(image, train)[-1]
-
-    def features(self, image: Float[Array, "B H W 3"], train: bool) -> list[Float[Array, "B _ _ _"]]:
-        """What each `LeakyReLU` gives, the logits last; resolutions fall. The arguments are those of a call."""
-        features, x = [], image
+        x = image
         for layer in self.main:
             x = layer(x, train) if isinstance(layer, BatchNorm) else layer(x)
-            if isinstance(layer, LeakyReLU):
-                features.append(x)
-        return [*features, x]
+        return x

@@ -1,14 +1,16 @@
-"""Whole photos: their faces found and cut out, and pasted back restored; and aligned faces, which need neither."""
+"""One image: its faces found and cut out, and pasted back restored; or an aligned face, which needs neither."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from interlcm_jax.arguments import ModelOptions
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.align import align, center_face, large_enough
 from interlcm_jax.faces.detect import Detector
@@ -18,6 +20,7 @@ from interlcm_jax.imaging.gray import is_gray, recolor, to_gray
 from interlcm_jax.imaging.io import Photo, fit_square, read_photo
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.pipeline import InterLCM
+from interlcm_jax.runtime.memory import memory_explained
 
 GRAY = ("auto", "keep", "color")
 # A photo that is enlarged so that its shorter side is as long as a face is not made longer than this.
@@ -33,11 +36,11 @@ class RestoreOptions:
 
     Attributes:
         aligned: images are aligned faces, whole; else photos to find faces in.
-        upscale: how many times larger than the photo the result is, 1 or more; for aligned faces without meaning.
+        upscale: how many times larger than the photo the result is, 1 to 16; aligned faces ignore it.
         only_center_face: of several faces, only the one nearest the photo's center is restored.
-        gray: what colors the result has. "color": the network's. "keep": the image's own, so that only light and
-            shade are restored. "auto": its own where the image is near-gray, be it plain or of one tint, else the
-            network's; always the network's for colorization.
+        gray: the colors of the result. "color": the networks'. "keep": the image's, so that only light and shade are
+            restored. "auto": the image's where it is near-gray, plain or of one tint, else the networks'; for
+            colorization always the networks'.
     """
 
     aligned: bool = False
@@ -57,10 +60,10 @@ DEFAULT = RestoreOptions()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExtractedFaces:
-    """An image on its way.
+    """An image and the faces cut out of it.
 
     Attributes:
-        photo: the file's content; its pixels enlarged where a photo's shorter side was shorter than a face.
+        photo: the file's content; photos whose shorter side is shorter than a face are enlarged to that.
         faces: the faces cut out, uint8 RGB at the model's size.
         matrices: for each face, from the photo's pixels to the face's; none for an aligned face.
     """
@@ -73,46 +76,54 @@ class ExtractedFaces:
 def restore_photo(
     model: InterLCM,
     photo: Photo | Path,
-    treatment: RestoreOptions = DEFAULT,
+    options: RestoreOptions = DEFAULT,
     detector: Detector | None = None,
     parser: Parser | None = None,
-    **options: Any,
+    *,
+    batch_size: int = 1,
+    **model_options: Unpack[ModelOptions],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Restores the faces of one image; one without a face comes back enlarged and otherwise as it was.
+    """Restores the faces of one image; one without a face comes back enlarged and otherwise unchanged.
 
-    Many images are better restored together, as `interlcm restore` does with `overlap.overlapped`: their faces then
-    share batches.
+    Many images are better restored together by `restore_files`: their faces then share batches.
 
     Args:
         model: the model.
         photo: an image, or its file.
-        treatment: what is done with it.
+        options: what is done with it.
         detector: finds the faces; None is MTCNN.
         parser: see `paste_back`.
-        **options: `batch_size`, `seed` and the others of `InterLCM.restore_all`.
+        batch_size: faces at a time on each device.
+        **model_options: as in `InterLCM.restore`.
 
     Raises:
-        InterLCMError: the file can't be read, or the networks gave NaN or infinity.
+        InterLCMError: the file can't be read, an argument isn't possible, the device has too little memory, or the
+            networks gave NaN or infinity.
     """
-    if detector is None and not treatment.aligned:
+    if detector is None and not options.aligned:
         detector = MTCNN()
-    opened = extract_faces(photo, model.config, treatment, detector)
-    restored = list(model.restore_all(opened.faces, **options))
-    if any(face is None for face in restored):
-        raise InterLCMError("the networks gave NaN or infinity; try float32")
-    pixels, _ = paste_back(opened, restored, model.config, treatment, parser)
+    extracted = extract_faces(photo, model.config, options, detector)
+    with out_of_memory(batch_size):
+        restored = list(model.restore_all(extracted.faces, batch_size=batch_size, **model_options))
+    pixels, _ = paste_back(extracted, restored, model.config, options, parser)
     return pixels
 
 
+def out_of_memory(batch_size: int) -> contextlib.AbstractContextManager[None]:
+    """What to do where the device has too little memory to restore faces."""
+    remedy = "lower the batch size or the VAE slice, or use bfloat16"
+    return memory_explained(f"to restore faces with a batch size of {batch_size}", remedy)
+
+
 def extract_faces(
-    photo: Photo | Path, config: ModelConfig, treatment: RestoreOptions, detector: Detector | None
+    photo: Photo | Path, config: ModelConfig, options: RestoreOptions, detector: Detector | None
 ) -> ExtractedFaces:
     """Reads an image and cuts its faces out.
 
     Args:
         photo: an image, or its file.
         config: the model's: its size and its task.
-        treatment: see there.
+        options: what is done with the image.
         detector: finds the faces; not needed for aligned ones.
 
     Raises:
@@ -120,39 +131,44 @@ def extract_faces(
     """
     photo = photo if isinstance(photo, Photo) else read_photo(photo)
     size = config.image_size
-    if treatment.aligned:
+    if options.aligned:
         return ExtractedFaces(photo, [_as_trained(fit_square(photo.pixels, size), config)])
     photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, _enlargement(photo.pixels, size)))
     found = large_enough(detector(photo.pixels))
-    if treatment.only_center_face and found:
+    if options.only_center_face and found:
         found = [center_face(found, photo.pixels)]
     cut = [align(photo.pixels, face.landmarks, size) for face in found]
     return ExtractedFaces(photo, [_as_trained(face, config) for face, _ in cut], [matrix for _, matrix in cut])
 
 
 def paste_back(
-    opened: ExtractedFaces,
-    restored: list[UInt8[np.ndarray, "S S 3"]],
+    extracted: ExtractedFaces,
+    restored: list[UInt8[np.ndarray, "S S 3"] | None],
     config: ModelConfig,
-    treatment: RestoreOptions,
+    options: RestoreOptions,
     parser: Parser | None = None,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], list[UInt8[np.ndarray, "S S 3"]]]:
     """The image restored, and its faces as they were pasted.
 
     Args:
-        opened: the image.
-        restored: its faces, restored, in the same order.
+        extracted: the image, from `extract_faces`.
+        restored: its faces, restored, in the same order; None for one that isn't finite.
         config: the model's.
-        treatment: the same as when it was opened.
+        options: those that `extract_faces` took.
         parser: masks of what is face; without it the faces' squares are pasted with soft edges.
+
+    Raises:
+        InterLCMError: the networks gave NaN or infinity for a face.
     """
-    if keeps_colors(opened.photo.pixels, config, treatment):
-        restored = [recolor(face, lq) for face, lq in zip(restored, opened.faces, strict=True)]
-    if treatment.aligned:
+    if broken := sum(face is None for face in restored):
+        raise InterLCMError(f"the networks gave NaN or infinity for {broken} of {len(restored)} faces; try float32")
+    if keeps_colors(extracted.photo.pixels, config, options):
+        restored = [recolor(face, lq) for face, lq in zip(restored, extracted.faces, strict=True)]
+    if options.aligned:
         return restored[0], restored
-    ground = upscale_photo(opened.photo.pixels, treatment.upscale)
+    ground = upscale_photo(extracted.photo.pixels, options.upscale)
     masks = list(parser(np.stack(restored))) if parser and restored else None
-    return paste_faces(ground, restored, opened.matrices, treatment.upscale, masks), restored
+    return paste_faces(ground, restored, extracted.matrices, options.upscale, masks), restored
 
 
 def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h _ 3"]:
@@ -162,10 +178,10 @@ def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h
     return np.concatenate([before, after], axis=1)
 
 
-def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, treatment: RestoreOptions) -> bool:
+def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, options: RestoreOptions) -> bool:
     """Whether the result has the image's own colors (see `RestoreOptions.gray`)."""
-    if treatment.gray != "auto":
-        return treatment.gray == "keep"
+    if options.gray != "auto":
+        return options.gray == "keep"
     return config.task != "colorization" and is_gray(pixels)
 
 

@@ -1,4 +1,4 @@
-"""Which files a command works on, and where each result goes."""
+"""Which files are restored, and where each result goes."""
 
 import glob
 import itertools
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.io import SUFFIXES
 
 RESTORED_FACES, COMPARISONS = "restored_faces", "comparisons"
 
@@ -20,24 +21,35 @@ class Job(NamedTuple):
     target: Path
 
 
-def plan(inputs: Sequence[Path], out: Path, suffix: str = ".png", reserved: Sequence[str] = ()) -> list[Job]:
+def plan(
+    inputs: Sequence[str | Path],
+    out: Path,
+    suffix: str = ".png",
+    *,
+    save_faces: bool = False,
+    comparison: bool = False,
+) -> list[Job]:
     """Pairs of input file and output file; a folder's inner folders are kept, and no two outputs share a name.
 
     Args:
-        inputs: files, folders, and patterns such as `photos/**/*.jpg`. What isn't there is a job all the same, that
-            fails when it is read.
+        inputs: files, folders, and patterns such as `photos/**/*.jpg`. A file that doesn't exist is a job
+            too, which fails when it is read.
         out: the folder of the results; images in it aren't inputs.
         suffix: the results'.
-        reserved: folders in `out` for other files than results.
+        save_faces: keep results out of the folder `RESTORED_FACES` of `out`.
+        comparison: keep results out of the folder `COMPARISONS` of `out`.
 
     Raises:
-        InterLCMError: an input folder holds no images, or a result would replace an input or lie in a reserved folder.
+        InterLCMError: an input folder holds no images, a result would replace an input or lie in a folder that is kept
+            free, or results have no format of this suffix.
     """
+    if suffix.lower() not in SUFFIXES:
+        raise InterLCMError(f"suffix is {suffix!r}, but must be one of {', '.join(SUFFIXES)}")
     taken: set[Path] = set()
     # For each name the numbers not tried yet: a thousand files of one name needn't try the first ones again.
     numbers: defaultdict[Path, Iterator[int]] = defaultdict(lambda: itertools.count(2))
     jobs = []
-    for source, name in _sources(inputs, out):
+    for source, name in _sources([Path(path) for path in inputs], out):
         # a.jpg and a.png, or the same name from two folders: the later ones get a number.
         first = target = out / name.parent / f"{name.stem}{suffix}"
         while target in taken:
@@ -47,11 +59,17 @@ def plan(inputs: Sequence[Path], out: Path, suffix: str = ".png", reserved: Sequ
     originals = {_real(source) for source, _ in jobs}
     if replaced := [str(target) for _, target in jobs if _real(target) in originals]:
         raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
+    reserved = [name for name, used in ((RESTORED_FACES, save_faces), (COMPARISONS, comparison)) if used]
     if clashes := {name for name in reserved for _, target in jobs if out / name in target.parents}:
         raise InterLCMError(
             f"an inner folder of the input is called {', '.join(clashes)}, which {out} needs for others"
         )
     return jobs
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that have no result yet."""
+    return [job for job in jobs if not job.target.exists()]
 
 
 def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
@@ -69,8 +87,6 @@ def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _images(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    from interlcm_jax.imaging.io import SUFFIXES
-
     results = _real(out)
     # A folder closed to us counts as an image that can't be read: passed over, its images would be lost without a word.
     closed: list[Path] = []

@@ -1,1 +1,1 @@
-"""How programs run: batches over devices, host work beside them, the compiler, several processes."""
+"""How programs run: batches over devices, host work alongside, the compiler, several processes."""

@@ -21,7 +21,7 @@ _RUN_ONCE = {"cpu": {"xla_backend_optimization_level": "0"}}
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, str] | None:
-    """For `jax.jit(compiler_options=)`, where the program shall run on `platform`: "cpu", "gpu" or "tpu".
+    """For `jax.jit(compiler_options=)`, for a program that runs on `platform`: "cpu", "gpu" or "tpu".
 
     Options that this jaxlib doesn't know (they come and go) are left out, and those that `XLA_FLAGS` or
     `LIBTPU_INIT_ARGS` set; None is none.

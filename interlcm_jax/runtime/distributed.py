@@ -10,11 +10,11 @@ _WEEK = 7 * 24 * 3600
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that join processes."""
-    group = parser.add_argument_group("several processes (every one is given the same command)")
-    group.add_argument("--distributed", action="store_true", help="join the processes of a TPU pod or Slurm job")
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: the address of process 0")
-    group.add_argument("--num-processes", type=int, metavar="N", help="how many there are")
-    group.add_argument("--process-id", type=int, metavar="I", help="which of them this is, 0 to N-1")
+    group = parser.add_argument_group("several processes (run the same command in each)")
+    group.add_argument("--distributed", action="store_true", help="join the processes of a TPU pod or a Slurm job")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: address of process 0")
+    group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
+    group.add_argument("--process-id", type=int, metavar="I", help="this process's number, 0 to N-1")
 
 
 def join(arguments: argparse.Namespace) -> tuple[int, int]:

@@ -25,7 +25,7 @@ AnyOpened = TypeVar("AnyOpened", bound=Opened)
 
 @dataclasses.dataclass
 class _Waiting(Generic[Job]):
-    """A job some of whose faces are still to come."""
+    """A job that waits for some of its faces."""
 
     job: Job
     opened: Opened

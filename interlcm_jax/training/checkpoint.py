@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -48,39 +48,30 @@ class Checkpoints:
     Args:
         folder: is made where it doesn't exist.
         keep: how many of the newest are kept.
-        best: name of the metric whose best checkpoint is kept too.
-        best_mode: whether more of it is better, or less.
+        best: name of the metric, of which more is better, whose best checkpoint is kept too.
         read_only: see `open`.
 
     Raises:
         InterLCMError: the folder can't be made or written to.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        keep: int = 3,
-        best: str | None = None,
-        best_mode: Literal["max", "min"] = "max",
-        read_only: bool = False,
-    ):
+    def __init__(self, folder: str | Path, *, keep: int = 3, best: str | None = None, read_only: bool = False):
         self.folder, self._best, self._saving = Path(folder).absolute(), best, None
         try:
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
-            self._manager = open_manager(self.folder, keep, best, best_mode, read_only)
+            self._manager = open_manager(self.folder, keep, best, read_only)
         except OSError as error:
             raise InterLCMError(f"{self.folder}: checkpoints can't be kept here ({error.strerror})") from error
 
     @classmethod
-    def open(cls, folder: str | Path, *, best: str | None = None, best_mode: Literal["max", "min"] = "max") -> Self:
+    def open(cls, folder: str | Path, *, best: str | None = None) -> Self:
         """Opens checkpoints for reading alone: nothing in the folder is changed, and a trainer may be at work in it.
 
         Raises:
             InterLCMError: there are no checkpoints in this folder.
         """
-        checkpoints = cls(folder, best=best, best_mode=best_mode, read_only=True)
+        checkpoints = cls(folder, best=best, read_only=True)
         checkpoints._step(None)
         return checkpoints
 

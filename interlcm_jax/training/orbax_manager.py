@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -19,9 +19,7 @@ from interlcm_jax.errors import describe
 STATE, RUN = "state", "run"
 
 
-def open_manager(
-    folder: Path, keep: int, best: str | None, best_mode: Literal["max", "min"], read_only: bool
-) -> ocp.CheckpointManager:
+def open_manager(folder: Path, keep: int, best: str | None, read_only: bool) -> ocp.CheckpointManager:
     """The manager of a folder's checkpoints, which are written in the background.
 
     Unless it is read-only, what earlier runs left unfinished in the folder is cleared away.
@@ -29,8 +27,7 @@ def open_manager(
     Args:
         folder: of the checkpoints.
         keep: how many of the newest are kept.
-        best: name of the metric whose best checkpoint is kept besides; None: no such.
-        best_mode: whether more of it is better, or less.
+        best: name of the metric, of which more is better, whose best checkpoint is kept besides; None: no such.
         read_only: whether nothing in the folder may be changed.
 
     Raises:
@@ -40,13 +37,12 @@ def open_manager(
     metric = None if best is None else lambda metrics: metrics[best]
     kept = [policies.LatestN(keep)]
     if metric is not None:
-        reverse = best_mode == "min"
-        kept.append(policies.BestN(get_metric_fn=metric, reverse=reverse, n=1, keep_checkpoints_without_metrics=False))
+        kept.append(policies.BestN(get_metric_fn=metric, n=1, keep_checkpoints_without_metrics=False))
     options = ocp.CheckpointManagerOptions(
         save_interval_steps=0 if read_only else 1,
         preservation_policy=policies.AnyPreservationPolicy(kept),
         best_fn=metric,
-        best_mode=best_mode,
+        best_mode="max",
         create=not read_only,
         cleanup_tmp_directories=not read_only,
         read_only=read_only,

@@ -7,20 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.model_folder import NETWORKS, ModelConfig
-from interlcm_jax.models.weights import abstract, with_values
+from interlcm_jax.models.weights import abstract, values, with_values
 from interlcm_jax.pipeline import InterLCM
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.checkpoint import Checkpoints
-from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
-from interlcm_jax.training.sharding import make_mesh
-from interlcm_jax.training.stages import stage_of
-from interlcm_jax.training.start import load_start
-from interlcm_jax.training.state import split_weights
+from interlcm_jax.training.config import MeshConfig, StartConfig
+from interlcm_jax.training.sharding import make_mesh, sharding_rule
+from interlcm_jax.training.start import load_frozen, load_published_networks
 
 CHECKPOINTS = "checkpoints"  # in a run's folder
+# Of a saved run's `start`: all that says where frozen networks come from. Other versions have other fields besides.
+_SOURCES = ("model", "lcm", "clip", "random")
 
 
 def trained_model(run: Path, step: int | None = None, *, ema: bool = True, license: str = "not stated") -> InterLCM:
@@ -39,30 +38,23 @@ def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licen
         saved = checkpoints.read_config(step)
         weights = checkpoints.read("ema" if ema else "params", step)
         step = checkpoints.latest() if step is None else step
-    config = _start_of(saved["train"], run)
-    start = load_start(config, make_mesh(MeshConfig(), jax.local_devices()[:1]))
+    start, seed = _start_of(saved["train"], run)
     model = ModelConfig.from_json(saved["model"])
+    # A stage's own networks are in no model.
+    trained = {path.split(".")[0] for path in weights} & set(NETWORKS)
     origin = {"origin": f"{run.name}, step {step}{', EMA' if ema else ''}", "license": license}
-    trained = stage_of(config).trained
-    named = {name: origin for name in trained if name in NETWORKS}
-    named |= {name: {"origin": "zero: trained without it", "license": license} for name in config.start.without}
-    model = dataclasses.replace(model, weights={**model.weights, **named})
-    arrays = {path: jnp.asarray(array) for path, array in weights.items()}
-    # Without the stage's helpers, which no model has.
+    model = dataclasses.replace(model, weights={**model.weights, **dict.fromkeys(sorted(trained), origin)})
+    mesh = make_mesh(MeshConfig(), jax.local_devices()[:1])
     networks = abstract(lambda rngs: Networks(model, rngs=rngs))
-    return InterLCM(model, with_values(networks, {**split_weights(start.networks, trained)[1], **arrays}))
+    published = load_published_networks(start, sharding=sharding_rule(mesh))
+    load_frozen(networks, [name for name in NETWORKS if name not in trained], start, seed, mesh, published)
+    own = {path: jnp.asarray(array) for path, array in weights.items() if path.split(".")[0] in trained}
+    return InterLCM(model, with_values(networks, {**values(networks), **own}))
 
 
-def _start_of(saved: dict[str, Any], run: Path) -> TrainConfig:
-    """Of a run's configuration, what says where its frozen networks come from."""
+def _start_of(saved: dict[str, Any], run: Path) -> tuple[StartConfig, int]:
+    """Of a run's configuration, what its frozen networks come from, and its seed."""
     try:
-        start = StartConfig(**saved["start"])
-        return TrainConfig(
-            start=start,
-            data=DataConfig(image_size=saved["data"]["image_size"]),
-            stage=saved["stage"],
-            seed=saved["seed"],
-            dtype="float32",
-        )
+        return StartConfig(**{name: saved["start"][name] for name in _SOURCES}), saved["seed"]
     except (KeyError, TypeError) as error:
         raise InterLCMError(f"{run}: its configuration is of another version ({error})") from error

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
-from jaxtyping import Array, UInt8
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from interlcm_jax.convert import lpips
 from interlcm_jax.convert.network import load_published, read_schedule
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.faces.mtcnn import RefinementConfig, RefinementNetwork, load_networks
+from interlcm_jax.faces.mtcnn import RefinementNetwork, load_networks
 from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, load_network, read_config, weights_file
 from interlcm_jax.models.clip_vision import CLIPVision
 from interlcm_jax.models.controlnet import ControlNetConfig, start_from_unet
 from interlcm_jax.models.discriminator import PatchDiscriminator
+from interlcm_jax.models.lpips import random_params
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoderConfig
-from interlcm_jax.models.weights import ShardingRule, abstract, flat_weights, skeleton
+from interlcm_jax.models.weights import abstract, flat_weights, skeleton
 from interlcm_jax.restoration import Networks
 from interlcm_jax.runtime.compiler_options import run_once_options
-from interlcm_jax.training.config import REMAT, StartConfig, TrainConfig
+from interlcm_jax.training.config import StartConfig, TrainConfig
+from interlcm_jax.training.losses import Judges
 from interlcm_jax.training.sharding import sharding_rule, weight_shardings
-from interlcm_jax.training.stages import stage_of
-from interlcm_jax.training.state import TRAINED, Weights, split_weights
+from interlcm_jax.training.stage import ENCODERS
+from interlcm_jax.training.state import Weights, split_weights
 
-# Streams of the seed, for initial weights; `training.step` has its own.
-_ENCODERS, _DISCRIMINATOR, _RANDOM = 11, 12, 13
+# Streams of the seed, for initial weights; `training.stage` has the others.
+_TRAINED, _DISCRIMINATOR, _RANDOM = 11, 12, 13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Start:
         model: the model's config.
         networks: the five networks, and the stage's helpers: the frozen ones filled, in the run's dtype; the trained
             ones as shapes in float32.
-        discriminator: as shapes.
+        discriminator: as shapes; None where no loss of the stage has one.
+        judges: what the stage's losses judge by.
     """
 
     model: ModelConfig
     networks: Networks
-    discriminator: PatchDiscriminator
+    discriminator: PatchDiscriminator | None
+    judges: Judges
 
 
 def load_start(config: TrainConfig, mesh: Mesh) -> Start:
@@ -60,79 +64,103 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
         InterLCMError: a source isn't there, isn't what it should be, or the networks don't fit each other.
         WeightsError: weights don't fit their network; every offending key is named.
     """
-    if config.stage != "restoration" and not (config.start.model or config.start.random):
-        raise InterLCMError(f"the stage {config.stage} starts from start.model or start.random")
-    start, stage, rule = config.start, stage_of(config), sharding_rule(mesh)
-    options = {"dtype": jnp.dtype(config.dtype), "remat": REMAT[config.remat][0]}
-    if not start.model and not start.random:
-        published = _published(start, {**options, "sharding": rule})
+    start, stage, rule = config.start, config.stage, sharding_rule(mesh)
+    published = load_published_networks(start, sharding=rule, dtype=jnp.dtype(config.dtype), remat=config.remat)
+    if wrong := [name for name in stage.trained if name in published]:
+        name = type(stage).__name__
+        raise InterLCMError(f"start.lcm: {name} trains {', '.join(wrong)}; begin from start.model or start.random")
+    model = _model_config(config, published)
+    networks = abstract_networks(config, model)
+    frozen = [name for name in NETWORKS if name not in stage.trained]
+    load_frozen(networks, frozen, start, config.seed, mesh, published)
+    for helper, name in stage.copied.items():
+        if not start.model:
+            raise InterLCMError(f"{type(stage).__name__} goes on from a model; name its folder as start.model")
+        load_network(Path(start.model), name, getattr(networks, helper), rule)
+    return Start(model, networks, abstract_discriminator(config), load_judges(config, mesh))
+
+
+def _model_config(config: TrainConfig, published: dict[str, nnx.Module]) -> ModelConfig:
+    """The sizes and settings that the start has, with what `config` changes."""
+    start = config.start
+    if published:
         model = _published_config(start, config.data.image_size, published)
     else:
         model = read_config(Path(start.model)) if start.model else getattr(ModelConfig, start.random)()
-        published = {}
-    model = dataclasses.replace(
-        model,
-        num_network_calls=start.num_network_calls,
-        skipped_steps=start.skipped_steps,
-        task=start.task,
-        color_fix=TASKS[start.task],
-    )
-    if config.autoencoder.new_decoder:
-        vae = dataclasses.replace(model.vae, decoder_block_out_channels=config.autoencoder.new_decoder)
-        model = dataclasses.replace(model, vae=vae)
+    changes = {name: getattr(start, name) for name in ("num_network_calls", "skipped_steps", "task")}
+    changes["color_fix"] = TASKS.get(start.task)
+    model = dataclasses.replace(model, **{name: value for name, value in changes.items() if value is not None})
     model.check()
-    if (crop := config.losses.crop) and (not 0 < crop <= model.image_size or crop % model.downsampling):
-        raise InterLCMError(
-            f"losses.crop is {crop}, but must be a multiple of {model.downsampling} and at most {model.image_size}"
-        )
-    networks = abstract_networks(config, model)
-    for name in NETWORKS:
-        if name in stage.trained:
-            continue
-        if name in start.without:
-            _fill_with_zeros(getattr(networks, name), mesh)
-        elif start.model and (name not in TRAINED or _has_encoders(start)):
-            load_network(Path(start.model), name, getattr(networks, name), rule)
-        elif start.model or start.random:
-            _fill_randomly(getattr(networks, name), _stream(config, _RANDOM), mesh)
-        else:
-            setattr(networks, name, published[name])
-    _fill_helpers(config, networks, mesh)
-    judge = abstract(lambda rngs: PatchDiscriminator(config.discriminator, rngs=rngs, dtype=options["dtype"]))
-    return Start(model, networks, judge)
-
-
-def _fill_helpers(config: TrainConfig, networks: Networks, mesh: Mesh) -> None:
-    """Fills the frozen networks that no model has."""
-    for name, source in stage_of(config).copied.items():
-        if not config.start.model:
-            raise InterLCMError(f"the stage {config.stage} goes on from a model; name its folder as start.model")
-        load_network(Path(config.start.model), source, getattr(networks, name), sharding_rule(mesh))
-    if config.losses.onet:
-        specs, onet = skeleton(networks.onet), flat_weights(load_networks()[2])
-        places = weight_shardings(specs, mesh)
-        for path, weight in flat_weights(networks.onet).items():
-            weight.set_value(jax.device_put(onet[path].get_value().astype(specs[path].dtype), places[path]))
+    return model
 
 
 def abstract_networks(config: TrainConfig, model: ModelConfig) -> Networks:
     """The five networks and the stage's helpers as shapes: frozen weights in the run's dtype, trained in float32."""
-    stage = stage_of(config)
-    options = {"dtype": jnp.dtype(config.dtype), "remat": REMAT[config.remat][0]}
-    networks = abstract(lambda rngs: Networks(model, rngs=rngs, param_dtype=options["dtype"], **options))
-    for name in set(stage.trained) & set(NETWORKS):
-        kind, sizes = type(getattr(networks, name)), getattr(model, name)
-        setattr(networks, name, abstract(functools.partial(_build, kind, sizes, options)))
-    for name, helper in stage.helpers(config, model).items():
+    dtype = jnp.dtype(config.dtype)
+    options = {"dtype": dtype, "remat": config.remat}
+    networks = abstract(lambda rngs: Networks(model, rngs=rngs, param_dtype=dtype, **options))
+    for name in set(config.stage.trained) & set(NETWORKS):
+        build = functools.partial(type(getattr(networks, name)), getattr(model, name), **options)
+        setattr(networks, name, abstract(lambda rngs, build=build: build(rngs=rngs)))
+    for name, helper in config.stage.helpers(model, dtype).items():
         setattr(networks, name, helper)
-    if config.losses.onet:
-        dtypes = {"dtype": options["dtype"], "param_dtype": options["dtype"]}
-        networks.onet = abstract(functools.partial(_build, RefinementNetwork, RefinementConfig.output(), dtypes))
     return networks
 
 
-def _build(kind: type[nnx.Module], sizes: Any, options: dict[str, Any], rngs: nnx.Rngs) -> nnx.Module:
-    return kind(sizes, rngs=rngs, **options)
+def abstract_discriminator(config: TrainConfig) -> PatchDiscriminator | None:
+    """The discriminator of the stage's losses, as shapes; None where they have none."""
+    losses = config.stage.losses
+    if losses is None or not losses.adversarial:
+        return None
+    return abstract(lambda rngs: PatchDiscriminator(losses.discriminator, rngs=rngs, dtype=jnp.dtype(config.dtype)))
+
+
+def load_frozen(
+    networks: Networks,
+    names: Iterable[str],
+    start: StartConfig,
+    seed: int,
+    mesh: Mesh,
+    published: Mapping[str, nnx.Module],
+) -> None:
+    """Fills networks of a model with what a start has for them.
+
+    Args:
+        networks: the networks, as shapes.
+        names: which are filled.
+        start: where they come from.
+        seed: of random ones.
+        mesh: where they go.
+        published: those of `load_published_networks`.
+    """
+    for name in names:
+        if name in published:
+            setattr(networks, name, published[name])
+        elif _in_folder(start, name):
+            load_network(Path(start.model), name, getattr(networks, name), sharding_rule(mesh))
+        else:
+            _fill_randomly(getattr(networks, name), seed, _RANDOM, mesh)
+
+
+def load_judges(config: TrainConfig, mesh: Mesh) -> Judges:
+    """The networks that the stage's losses judge by, on every device; those of a loss without weight aren't read.
+
+    Raises:
+        InterLCMError: the weights aren't there.
+        WeightsError: they don't fit LPIPS.
+    """
+    losses, params, onet = config.stage.losses, None, None
+    if losses is None:
+        return Judges()
+    if losses.lpips:
+        random = losses.lpips_weights == "random"
+        params = random_params(config.seed) if random else lpips.load(losses.lpips_weights)
+    if losses.onet:
+        weights, dtype = load_networks()[2], jnp.dtype(config.dtype)
+        onet = RefinementNetwork(weights.config, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=dtype)
+        for path, weight in flat_weights(weights).items():
+            flat_weights(onet)[path].set_value(np.asarray(weight.get_value()).astype(dtype))
+    return jax.device_put(Judges(params, onet, losses.lpips_input), NamedSharding(mesh, PartitionSpec()))
 
 
 def initial_weights(config: TrainConfig, start: Start, mesh: Mesh) -> Weights:
@@ -144,60 +172,39 @@ def initial_weights(config: TrainConfig, start: Start, mesh: Mesh) -> Weights:
     Raises:
         InterLCMError: as `load_start`.
     """
-    source, networks, rule, trained = config.start, start.networks, sharding_rule(mesh), stage_of(config).trained
-    _fill_randomly(start.discriminator, _stream(config, _DISCRIMINATOR), mesh)
+    source, networks, trained = config.start, start.networks, config.stage.trained
+    if start.discriminator is not None:
+        _fill_randomly(start.discriminator, config.seed, _DISCRIMINATOR, mesh)
+    known = {name: _in_folder(source, name) and not source.fresh for name in trained}
     for name in trained:
-        if name == "vae" and config.autoencoder.new_decoder:
-            _fill_randomly(networks.vae, _stream(config, _ENCODERS), mesh)
-            _load_encoder(Path(source.model), networks.vae, rule)
-        elif name in NETWORKS and source.model and not source.fresh and (name not in TRAINED or _has_encoders(source)):
-            load_network(Path(source.model), name, getattr(networks, name), rule)
+        if known[name]:
+            load_network(Path(source.model), name, getattr(networks, name), sharding_rule(mesh))
         else:
-            _fill_randomly(getattr(networks, name), _stream(config, _ENCODERS), mesh)
-    if "spatial_encoder" in trained and (source.fresh or not _has_encoders(source)):
-        _start_spatial_encoder(source, networks, mesh)
+            _fill_randomly(getattr(networks, name), config.seed, _TRAINED, mesh)
+    if not known.get("spatial_encoder", True):
+        unet = networks.unet
+        if source.sd15:
+            unet = load_published(UNet2DCondition, source.sd15, "unet", sharding=sharding_rule(mesh))
+        start_from_unet(networks.spatial_encoder, unet)
     return split_weights(networks, trained)[0]
 
 
-def _load_encoder(folder: Path, vae: AutoencoderKL, rule: ShardingRule) -> None:
-    """Takes over what makes the latents, and the linear map back: all but the decoder."""
-    kept = abstract(lambda rngs: AutoencoderKL(read_config(folder).vae, rngs=rngs))
-    load_network(folder, "vae", kept, rule)
-    for part in ("encoder", "quant_conv", "post_quant_conv"):
-        setattr(vae, part, getattr(kept, part))
+def _in_folder(start: StartConfig, name: str) -> bool:
+    """Whether the model folder that is started from has this network; encoders may be missing, both."""
+    if not start.model or name not in NETWORKS:
+        return False
+    return name not in ENCODERS or all(weights_file(Path(start.model), each).is_file() for each in ENCODERS)
 
 
-def _has_encoders(source: StartConfig) -> bool:
-    """Whether the model that is started from has encoders."""
-    return bool(source.model) and all(weights_file(Path(source.model), name).is_file() for name in TRAINED)
+def load_published_networks(start: StartConfig, **options: Any) -> dict[str, nnx.Module]:
+    """The frozen networks by name where they come as they are published; else none.
 
-
-def _start_spatial_encoder(source: StartConfig, networks: Networks, mesh: Mesh) -> None:
-    unet = networks.unet
-    if source.sd15:
-        unet = load_published(UNet2DCondition, source.sd15, "unet", sharding=sharding_rule(mesh))
-    start_from_unet(networks.spatial_encoder, unet)
-
-
-def with_latent_scale(start: Start, faces: Iterable[UInt8[np.ndarray, "H W 3"]]) -> Start:
-    """The same with the scaling factor that brings these faces' latents to a deviation of 1 (Rombach et al. 2022, D.1).
-
-    Rounded to four digits, so that it is the same on any device.
+    Args:
+        start: where the networks come from.
+        options: of `convert.network.load_published`.
     """
-
-    @jax.jit
-    def moments(vae: AutoencoderKL, image: Array) -> Array:
-        latents = vae.encode(image.astype(jnp.float32) / 127.5 - 1)[0].astype(jnp.float32)
-        return jnp.stack([latents.mean(), (latents**2).mean()])
-
-    mean, square = np.mean([moments(start.networks.vae, face[None]) for face in faces], axis=0, dtype=np.float64)
-    factor = float(f"{(square - mean**2) ** -0.5:.4g}")
-    vae = dataclasses.replace(start.model.vae, scaling_factor=factor)
-    return dataclasses.replace(start, model=dataclasses.replace(start.model, vae=vae))
-
-
-def _published(start: StartConfig, options: dict[str, Any]) -> dict[str, nnx.Module]:
-    """The frozen networks from the folders or repositories that they are published in."""
+    if start.model or start.random:
+        return {}
     return {
         "unet": load_published(UNet2DCondition, start.lcm, "unet", **options),
         "vae": load_published(AutoencoderKL, start.lcm, "vae", **options),
@@ -223,8 +230,9 @@ def _published_config(start: StartConfig, image_size: int, networks: dict[str, n
     )
 
 
-def _fill_randomly(network: nnx.Module, key: jax.Array, mesh: Mesh) -> None:
+def _fill_randomly(network: nnx.Module, seed: int, stream: int, mesh: Mesh) -> None:
     """Fills an abstract network with its initial weights, each made where it lies."""
+    key = jax.random.fold_in(jax.random.key(seed), stream)
     specs = skeleton(network)
 
     def make() -> Weights:
@@ -238,14 +246,3 @@ def _fill_randomly(network: nnx.Module, key: jax.Array, mesh: Mesh) -> None:
     weights = jax.jit(make, out_shardings=weight_shardings(specs, mesh), compiler_options=options)()
     for path, weight in flat_weights(network).items():
         weight.set_value(weights[path])
-
-
-def _fill_with_zeros(network: nnx.Module, mesh: Mesh) -> None:
-    specs = skeleton(network)
-    places = weight_shardings(specs, mesh)
-    for path, weight in flat_weights(network).items():
-        weight.set_value(jnp.zeros(specs[path].shape, specs[path].dtype, device=places[path]))
-
-
-def _stream(config: TrainConfig, stream: int) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(config.seed), stream)

@@ -16,8 +16,8 @@ from interlcm_jax.models.weights import values
 from interlcm_jax.restoration import Networks
 from interlcm_jax.training.config import OptimizerConfig
 from interlcm_jax.training.sharding import weight_spec
+from interlcm_jax.training.stage import ENCODERS
 
-TRAINED = ("visual_encoder", "spatial_encoder")
 Weights = dict[str, Array]  # by path, like "visual_encoder.conv_in.kernel"
 
 
@@ -31,7 +31,7 @@ class TrainState:
         params: the trained weights, float32.
         ema: their moving average.
         optimizer: Adam's state for them.
-        discriminator: the discriminator's weights, float32.
+        discriminator: the discriminator's weights, float32; None, with the next two, of a run without one.
         statistics: its running batch statistics.
         discriminator_optimizer: Adam's state for it.
     """
@@ -40,9 +40,9 @@ class TrainState:
     params: Weights
     ema: Weights
     optimizer: optax.OptState
-    discriminator: Weights
-    statistics: Weights
-    discriminator_optimizer: optax.OptState
+    discriminator: Weights | None = None
+    statistics: Weights | None = None
+    discriminator_optimizer: optax.OptState | None = None
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -57,30 +57,37 @@ def learning_rate(config: OptimizerConfig) -> optax.Schedule:
     return optax.cosine_decay_schedule(config.learning_rate, config.decay_steps, alpha)
 
 
-def split_weights(networks: Networks, names: tuple[str, ...] = TRAINED) -> tuple[Weights, Weights]:
+def split_weights(networks: Networks, names: tuple[str, ...] = ENCODERS) -> tuple[Weights, Weights]:
     """The networks' weights: (those of the networks named, the others); abstract networks give shapes."""
     flat = values(networks)
     trained = {path: value for path, value in flat.items() if path.split(".")[0] in names}
     return trained, {path: value for path, value in flat.items() if path not in trained}
 
 
-def discriminator_weights(discriminator: PatchDiscriminator) -> tuple[Weights, Weights]:
-    """The discriminator's (weights, running statistics)."""
-    return values(discriminator), values(discriminator, nnx.BatchStat)
+def initial_state(params: Weights, judged: tuple[Weights, Weights] | None, config: OptimizerConfig) -> TrainState:
+    """The state before the first step: the average starts at the weights. Jit it onto `state_shardings`.
 
-
-def initial_state(params: Weights, discriminator: Weights, statistics: Weights, config: OptimizerConfig) -> TrainState:
-    """The state before the first step: the average starts at the weights. Jit it onto `state_shardings`."""
+    Args:
+        params: the trained weights.
+        judged: the discriminator's weights and running statistics (`discriminator_weights`); None: there is none.
+        config: the optimizers'.
+    """
     optimizer = make_optimizer(config)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        ema=jax.tree.map(jnp.copy, params),
-        optimizer=optimizer.init(params),
+    state = TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params))
+    if judged is None:
+        return state
+    discriminator, statistics = judged
+    return dataclasses.replace(
+        state,
         discriminator=discriminator,
         statistics=statistics,
         discriminator_optimizer=optimizer.init(discriminator),
     )
+
+
+def discriminator_weights(discriminator: PatchDiscriminator | None) -> tuple[Weights, Weights] | None:
+    """The discriminator's weights and running statistics; None of none."""
+    return None if discriminator is None else (values(discriminator), values(discriminator, nnx.BatchStat))
 
 
 def state_shardings(state: Any, mesh: Mesh) -> Any:
@@ -95,12 +102,12 @@ def state_shardings(state: Any, mesh: Mesh) -> Any:
 
 def abstract_state(
     networks: Networks,
-    discriminator: PatchDiscriminator,
+    discriminator: PatchDiscriminator | None,
     config: OptimizerConfig,
     mesh: Mesh,
-    names: tuple[str, ...] = TRAINED,
+    names: tuple[str, ...] = ENCODERS,
 ) -> Any:
     """The state's shapes on their shardings, for (abstract) networks: what a checkpoint is restored into."""
     start = functools.partial(initial_state, config=config)
-    shapes = jax.eval_shape(start, split_weights(networks, names)[0], *discriminator_weights(discriminator))
+    shapes = jax.eval_shape(start, split_weights(networks, names)[0], discriminator_weights(discriminator))
     return jax.tree.map(lambda spec, place: spec.update(sharding=place), shapes, state_shardings(shapes, mesh))

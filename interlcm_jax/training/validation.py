@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt8
 
 from interlcm_jax.data.sources import Source
+from interlcm_jax.imaging.pixels import to_float, to_uint8
 from interlcm_jax.metrics.image import psnr, ssim
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.lpips import Params as LPIPSParams
@@ -69,16 +69,13 @@ class Validation:
         self.shown = min(shown, self.count)
 
         def run(weights: Weights, perceptual: LPIPSParams | None, batch: Mapping[str, Array]) -> dict[str, Array]:
-            lq, hq = (batch[name].astype(jnp.float32) / 127.5 - 1 for name in ("lq", "hq"))
+            lq, hq = (to_float(batch[name]) for name in ("lq", "hq"))
             shown = stage.show(with_values(networks, weights), model, lq, hq)
-            pixels = jnp.round((jnp.clip(shown, -1, 1) + 1) * 127.5)
-            scores = {
-                "psnr": psnr(pixels.astype(jnp.uint8), batch["hq"]),
-                "ssim": ssim(pixels.astype(jnp.uint8), batch["hq"]),
-            }
+            pixels = to_uint8(shown)
+            scores = {"psnr": psnr(pixels, batch["hq"]), "ssim": ssim(pixels, batch["hq"])}
             if perceptual is not None:
-                scores["lpips"] = lpips(perceptual, pixels / 127.5 - 1, hq)
-            return {"restored": pixels.astype(jnp.uint8), **scores}
+                scores["lpips"] = lpips(perceptual, to_float(pixels), hq)
+            return {"restored": pixels, **scores}
 
         # Whole on every process, so that each can read all of it.
         self._run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from interlcm_jax.cli.report import Report
+from interlcm_jax.photos.files import Outcome
 from interlcm_jax.photos.plan import Job
 
 # Japanese, beyond 16 bits, and bytes that are no UTF-8.
@@ -21,9 +22,7 @@ def test_names_that_cannot_be_shown_cost_no_summary(monkeypatch, encoding, as_js
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
     monkeypatch.setattr(sys, "stdout", stream)
     jobs = [Job(Path(name), Path("out") / name) for name in NAMES]
-    with Report(jobs, Path("out")) as report:
-        for job in jobs:
-            report.done(job, 0)
+    report = Report([Outcome(job) for job in jobs], Path("out"))
     assert report.print(as_json=as_json) == 0
     stream.seek(0)
     if as_json:

@@ -1,14 +1,12 @@
 """The ways of computing a metric, against the formulas of those whose choices they are."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from interlcm_jax.errors import InterLCMError
-from interlcm_jax.evaluation import per_image
 from interlcm_jax.evaluation.catalog import METRICS
-from interlcm_jax.evaluation.metric import Metric, mean, score
-from interlcm_jax.evaluation.protocols import PROTOCOLS, named
+from interlcm_jax.evaluation.metric import score_set
 from tests.evaluation.pictures import picture, spoilt
 
 WINDOW = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
@@ -18,9 +16,10 @@ def one(name: str, restored: np.ndarray, hq: np.ndarray) -> float:
     """A metric of one pair."""
     metric = METRICS[name]
     measure = metric.measures[0]
-    prepared = measure.prepare(None)
-    rows = prepared.on_host(prepared.on_device(prepared.params, restored[None], hq[None]))
-    return score(metric, {measure: {"x": rows[0]}}, ["x"]).value
+    loaded = measure.load(None)
+    images = (jnp.asarray(image[None]) for image in (restored, hq))
+    rows = loaded.on_host(loaded.on_device(loaded.params, *images))
+    return score_set(metric, {measure: {"x": rows[0]}}, ["x"]).value
 
 
 def matched(restored: np.ndarray, hq: np.ndarray) -> np.ndarray:
@@ -64,49 +63,6 @@ def test_equal_images():
     hq = picture(2, 40)
     assert one("psnr", hq, hq) == np.inf
     assert one("ssim", hq, hq) == 1
-
-
-def test_the_mean_is_exact_and_takes_infinity():
-    assert mean([1e16, 1.0, -1e16]) == pytest.approx(1 / 3)
-    assert mean([1.0, np.inf]) == np.inf
-    assert np.isnan(mean([1.0, np.nan]))
-
-
-def test_scores_below_the_least_do_not_enter():
-    measure = per_image.Measure(("restored",), per_image.plain(lambda x: x))
-    metric = Metric("angle", "Angle", "lower", "", "", (measure,), lambda rows: rows, least_score=1.0)
-    found = score(metric, {measure: {"a": 0.5, "b": 2.0, "c": 4.0}}, ["a", "b", "c"])
-    assert (found.value, found.count) == (3.0, 2)
-    assert found.images["a"] == 0.5
-    assert score(metric, {measure: {"a": 0.5}}, ["a"]).value is None
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
-def test_protocols_are_whole(protocol):
-    metrics = protocol.choose()
-    assert len({metric.title for metric in metrics} | {metric.name for metric in metrics}) >= len(metrics)
-    for metric in metrics:
-        assert metric.how
-        assert metric.source
-        assert (metric.per_image is None) != (metric.of_set is None)
-        assert metric.per_image is None or len(metric.measures) == 1
-
-
-def test_metrics_are_chosen_by_name_or_title():
-    assert [metric.name for metric in named("vqfr").choose(["SSIM", "psnr-matched"])] == [
-        "psnr-matched",
-        "ssim-matched",
-    ]
-    with pytest.raises(InterLCMError, match="vqfr has no metric psnr-y; it has psnr-matched, ssim-matched"):
-        named("vqfr").choose(["psnr-y"])
-    with pytest.raises(InterLCMError, match="choose one of basicsr"):
-        named("basic")
-
-
-def test_what_an_installation_brings_needs_no_weights():
-    metrics = named("installed").choose()
-    assert [metric.name for metric in metrics] == ["psnr", "ssim", "onet", "sharpness"]
-    assert not any(metric.weights for metric in metrics)
 
 
 def test_the_distance_of_features_grows_with_the_damage():

@@ -1,22 +1,19 @@
-"""Scores don't depend on how images are batched, and nothing that can't be scored is passed over."""
+"""Measures don't depend on how images are batched, and what can't be measured is named."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio
 
-from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation import folders, per_image
 from interlcm_jax.evaluation.catalog import METRICS
-from interlcm_jax.evaluation.compare import Subject, evaluate
 from interlcm_jax.evaluation.metric import Metric
-from interlcm_jax.evaluation.pairs import find, match
 from interlcm_jax.evaluation.weights import Library
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.models.lpips import lpips, random_params
 from tests.evaluation.pictures import picture, save, spoilt, write_set
+from tests.evaluation.scored import pixels_of, scored
 
 THREE = [METRICS[name] for name in ("psnr", "ssim", "lpips")]
 
@@ -29,7 +26,7 @@ class Features(nnx.Module):
         self.second = nnx.Conv(24, 48, (3, 3), strides=2, rngs=rngs)
 
     def __call__(self, images):
-        return nnx.relu(self.second(nnx.relu(self.first(images.astype(jnp.float32) / 127.5 - 1))))
+        return nnx.relu(self.second(nnx.relu(self.first(to_float(images)))))
 
 
 @jax.jit
@@ -38,15 +35,9 @@ def distance(network, restored, hq):
 
 
 def network() -> Metric:
-    prepared = per_image.Prepared(Features(nnx.Rngs(0)), distance)
-    measure = per_image.Measure(per_image.PAIR, lambda _: prepared, least=16)
+    prepared = per_image.LoadedMeasure(Features(nnx.Rngs(0)), distance)
+    measure = per_image.ImageMeasure(per_image.PAIR, lambda _: prepared, least=16)
     return Metric("network", "Network", "lower", "", "", (measure,), lambda rows: rows)
-
-
-def scored(folder, metrics, library=None, **options):
-    """The restored images of a set, scored."""
-    files, hq = find(folder / "restored")[0], find(folder / "hq")[0]
-    return evaluate([Subject("restored", "method", files)], hq, metrics, library or Library(), **options)
 
 
 def test_batch_size_and_devices_change_no_score(tmp_path, monkeypatch):
@@ -67,18 +58,6 @@ def test_batch_size_and_devices_change_no_score(tmp_path, monkeypatch):
         np.testing.assert_allclose(images, images[:1].repeat(6, axis=0), rtol=0, atol=1e-6)
         assert np.ptp(images[0]) > 1e-3
     assert len({scores.reference_digest for scores in found}) == 1
-
-
-def test_the_score_is_the_mean_of_each_images_own(tmp_path):
-    write_set(tmp_path, 5)
-    score = scored(tmp_path, THREE[:1]).rows[0].scores["psnr"]
-    read = {
-        kind: [np.asarray(Image.open(f)) for f in sorted((tmp_path / kind).iterdir())] for kind in ("restored", "hq")
-    }
-    wanted = [peak_signal_noise_ratio(hq, restored) for restored, hq in zip(*read.values(), strict=True)]
-    assert list(score.images.values()) == pytest.approx(wanted, abs=1e-6)
-    assert score.value == pytest.approx(np.mean(wanted), abs=1e-6)
-    assert min(wanted) < score.interval[0] < score.value < score.interval[1] < max(wanted)
 
 
 def test_what_cannot_be_scored_is_named_and_costs_itself_only(tmp_path):
@@ -106,71 +85,13 @@ def test_what_cannot_be_scored_is_named_and_costs_itself_only(tmp_path):
     ]
 
 
-def test_methods_are_compared_over_the_images_that_all_have(tmp_path):
-    write_set(tmp_path, 5)
-    hq = find(tmp_path / "hq")[0]
-    restored = find(tmp_path / "restored")[0]
-    first = {name: file for name, file in restored.items() if name != "004"}
-    second = {name: file for name, file in restored.items() if name != "001"}
-    (tmp_path / "broken.png").write_bytes(b"broken")
-    second["003"] = tmp_path / "broken.png"
-    lq = find(tmp_path / "lq")[0]
-    lq.pop("000")
-    subjects = [
-        Subject("LQ", "lq", lq),
-        Subject("one", "method", first),
-        Subject("two", "method", second),
-        Subject("HQ", "hq", hq),
-    ]
-    scores = evaluate(subjects, hq, THREE[:1], Library())
-    assert [row.subject.name for row in scores.rows] == ["LQ", "one", "two", "HQ"]
-    assert [row.names for row in scores.rows] == [["002"], *[["000", "002"]] * 3]
-    assert scores.rows[0].problems == ["LQ: no image 000"]
-    assert scores.rows[3].scores["psnr"].why == "is the reference"
-    one, two = (row.scores["psnr"].images for row in scores.methods)
-    assert one == two
-
-
-def test_without_originals_only_metrics_that_need_none_are_scored(tmp_path):
-    write_set(tmp_path, 3)
-    brightness = Metric(
-        "brightness",
-        "Brightness",
-        "higher",
-        "the mean level",
-        "this test",
-        (per_image.Measure(("restored",), per_image.plain(lambda x: x.mean(axis=(1, 2, 3)))),),
-        lambda rows: rows,
-    )
-    spread = Metric(
-        "spread", "Spread", "lower", "", "", brightness.measures, of_set=lambda rows: float(np.ptp(rows)), digits=1
-    )
-    scores = evaluate(
-        [Subject("restored", "method", find(tmp_path / "restored")[0])],
-        None,
-        [*THREE[:1], brightness, spread],
-        Library(),
-    )
-    row = scores.rows[0]
-    assert row.scores["psnr"].value is None
-    assert row.scores["psnr"].why == "needs a reference"
-    values = list(row.scores["brightness"].images.values())
-    assert row.scores["brightness"].value == pytest.approx(np.mean(values))
-    assert row.scores["spread"].value == pytest.approx(max(values) - min(values))
-    assert row.scores["spread"].interval is None
-    assert scores.reference_digest is None
-
-
 def test_lpips_is_the_networks_own(tmp_path, monkeypatch):
     write_set(tmp_path, 3, size=16)
     params = random_params(0)
     monkeypatch.setattr(folders, "replicated_sharding", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
     monkeypatch.setattr(Library, "_load", lambda library, name: params)
     scores = scored(tmp_path, [METRICS["lpips"], METRICS["lpips-bgr"]], batch_size=3).rows[0].scores
-    read = {
-        kind: [np.asarray(Image.open(f)) for f in sorted((tmp_path / kind).iterdir())] for kind in ("restored", "hq")
-    }
-    images = [np.stack(own).astype(np.float32) / 127.5 - 1 for own in read.values()]
+    images = [to_float(pixels_of(tmp_path / kind)) for kind in ("restored", "hq")]
     for name, order in (("lpips", slice(None)), ("lpips-bgr", slice(None, None, -1))):
         wanted = jax.jit(lpips)(params, *(x[..., order] for x in images))
         np.testing.assert_allclose(list(scores[name].images.values()), wanted, rtol=1e-5, atol=1e-9)
@@ -187,55 +108,3 @@ def test_images_of_many_sizes_and_some_too_small(tmp_path):
     for kind in ("hq", "restored"):
         save(small / kind / "a.png", picture(0, 8))
     assert scored(small, THREE[:2]).rows[0].scores["ssim"].why == "no image of 11 pixels a side"
-
-
-def test_the_references_hash_is_that_of_names_and_pixels(tmp_path):
-    write_set(tmp_path, 3)
-    first = scored(tmp_path, THREE[:1]).reference_digest
-    Image.open(tmp_path / "hq" / "001.png").save(tmp_path / "hq" / "001.bmp")
-    (tmp_path / "hq" / "001.png").unlink()
-    assert scored(tmp_path, THREE[:1]).reference_digest == first
-    pixels = np.array(Image.open(tmp_path / "hq" / "002.png"))
-    pixels[5, 5, 1] ^= 1
-    save(tmp_path / "hq" / "002.png", pixels)
-    assert scored(tmp_path, THREE[:1]).reference_digest != first
-
-
-def test_no_weights_no_number(tmp_path):
-    write_set(tmp_path, 2)
-    scores = scored(tmp_path, THREE)
-    assert scores.rows[0].scores["lpips"].value is None
-    assert scores.rows[0].scores["lpips"].why == "no weights"
-    assert scores.rows[0].scores["ssim"].value is not None
-    assert "LPIPS: no weights (no lpips.safetensors" in scores.notes[0]
-
-
-def test_weights_that_are_named_must_be_there(tmp_path):
-    write_set(tmp_path, 2)
-    with pytest.raises(InterLCMError, match="no such file or folder"):
-        scored(tmp_path, THREE, Library([f"lpips={tmp_path / 'none.safetensors'}"]))
-    (tmp_path / "lpips.safetensors").write_bytes(b"broken")
-    with pytest.raises(InterLCMError, match="not a whole safetensors file"):
-        scored(tmp_path, THREE, Library([str(tmp_path)]))
-    with pytest.raises(InterLCMError, match="NAME among lpips"):
-        Library(["vgg=here"])
-
-
-def test_files_are_matched_by_name(tmp_path):
-    save(tmp_path / "a" / "in" / "x_00.png", picture(0))
-    save(tmp_path / "a" / "y.jpg", picture(1))
-    save(tmp_path / "b" / "in" / "x.bmp", picture(0))
-    restored, problems = find(tmp_path / "a", "_00")
-    assert list(restored) == ["in/x"]
-    assert "y.jpg: the name doesn't end in _00" in problems[0]
-    pairs, _ = match(restored, find(tmp_path / "b")[0])
-    assert [pair.name for pair in pairs] == ["in/x"]
-    with pytest.raises(InterLCMError, match="no image has a reference of the same name"):
-        match(find(tmp_path / "a")[0], {"other": tmp_path / "other.png"})
-    save(tmp_path / "a" / "y.png", picture(1))
-    with pytest.raises(InterLCMError, match=r"y\.png: the same name as y\.jpg"):
-        find(tmp_path / "a")
-    (tmp_path / "empty").mkdir()
-    for folder, words in ((tmp_path / "empty", "no images"), (tmp_path / "none", "no such folder")):
-        with pytest.raises(InterLCMError, match=words):
-            find(folder)

@@ -1,32 +1,49 @@
-"""`benchmarks/restore.py` at miniature size: both sides run, restore the same, and the figures are whole."""
+"""The benchmarks against PyTorch at miniature size: both sides run, restore the same, and the figures are whole."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks.turns import OURS, THEIRS
+
 ROOT = Path(__file__).parents[2]
 
 
-def test_miniature(tmp_path):
-    options = ["--repeats", "1", "--folder", str(tmp_path), "--json", str(tmp_path / "figures.json")]
-    command = [sys.executable, "-m", "benchmarks.restore", "--size", "miniature", *options]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+def run(module: str, *options: str) -> str:
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--repeats", "1", *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stderr
-    header, _, *rows = run.stdout.splitlines()
-    assert [name.strip() for name in header.split("|")[2:-1]] == ["interlcm_jax", "PyTorch", "ratio"]
-    assert len(rows) == 7
-    assert all(row.count("|") == 5 for row in rows)
+    return run.stdout
 
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert (figures["size"], figures["dtype"], figures["batch_size"]) == ("miniature", "float32", 1)
-    for name in ("seconds", "first", "peak"):
-        assert figures[name].keys() == {"interlcm_jax", "PyTorch"}
-        assert min(figures[name].values()) > 0
-    seconds = figures["seconds"]
-    assert figures["ratio"] == seconds["interlcm_jax"] / seconds["PyTorch"]
-    assert figures["levels"] <= 1
+
+def read(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_restoration(tmp_path):
+    out = run("restore", "--folder", str(tmp_path), "-o", str(tmp_path / "rows.json"))
+    *_, difference = out.splitlines()
+    assert difference in [f"largest difference: {levels} of 255 levels" for levels in (0, 1)]
+    cold, ours, theirs = read(tmp_path / "rows.json")
+    assert [row["side"].partition(",")[0] for row in (cold, ours, theirs)] == [
+        "interlcm_jax",
+        "interlcm_jax",
+        "PyTorch",
+    ]
+    assert ours["of_theirs"] == ours["seconds"] / theirs["seconds"]
+    assert (ours["size"], ours["dtype"], ours["batch_size"]) == ("miniature", "float32", 1)
     # The second process found every program in the cache, and was so the sooner ready.
-    assert figures["compiled_again"] == 0
-    assert figures["first"]["interlcm_jax"] < figures["first_cold"]
-    assert figures["peak"]["interlcm_jax"] < figures["peak_compiling"]
+    assert ours["compiled"] == 0 < cold["compiled"]
+    assert ours["first_seconds"] < cold["first_seconds"]
+    assert ours["peak_gb"] < cold["peak_gb"]
+
+
+@pytest.mark.long
+def test_a_training_step(tmp_path):
+    run("train_step", "--batch-size", "2", "-o", str(tmp_path / "rows.json"))
+    ours, theirs = read(tmp_path / "rows.json")
+    assert (ours["side"], theirs["side"]) == (OURS, THEIRS)
+    assert ours["of_theirs"] == ours["seconds"] / theirs["seconds"] > 0

@@ -18,9 +18,10 @@ from interlcm_jax.files.safetensors import from_array
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import values, with_values
 from interlcm_jax.restoration import Networks, restore
-from interlcm_jax.training import step as training_step
-from interlcm_jax.training.stages import restoration
+from interlcm_jax.training.losses import Judges
+from interlcm_jax.training.stage import stream
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
+from interlcm_jax.training.step import gradients, make_step
 from tests.parity.bridge import abstract, load, nhwc
 from tests.parity.test_lpips import converted
 from tests.parity.training_twin import BATCH, CONFIG, MODEL, STEPS, Twin, make_twin
@@ -85,27 +86,28 @@ def sides(twin) -> list[tuple[Side, Side]]:
         load(getattr(networks, name), network.state_dict(), TABLES[name])
     judge = abstract(PatchDiscriminator, DiscriminatorConfig.miniature())
     judge = load(judge, twin.discriminator.state_dict(), discriminator.TABLE)
-    perceptual = converted(twin.lpips.state_dict())
+    judges = Judges(lpips=converted(twin.lpips.state_dict()))
     params, frozen = split_weights(networks)
-    state = initial_state(params, *discriminator_weights(judge), CONFIG.optimizer)
-    whole = functools.partial(training_step.gradients, CONFIG, MODEL, networks, judge)
-    step = jax.jit(training_step.make_step(CONFIG, MODEL, networks, judge))
+    state = initial_state(params, discriminator_weights(judge), CONFIG.optimizer)
+    step = jax.jit(make_step(CONFIG, MODEL, networks, judge))
 
     @jax.jit
-    def gradients(state, images):
+    def found_gradients(state, images):
         """And the images that they are of: in a program of their own these round otherwise on some processors."""
         weights = {**frozen, **state.params}
         restored = restore(with_values(networks, weights), MODEL, images["lq"], images["noise"].swapaxes(0, 1))
-        return whole(state, frozen, perceptual, jnp.ones(()), state.statistics, images)[0][0], restored
+        fixed = {"frozen": frozen, "judges": judges, "statistics": state.statistics}
+        return gradients(CONFIG.stage, MODEL, networks, judge, state, **fixed, images=images).params, restored
 
     generator, record = torch.Generator().manual_seed(4), []
     for number in range(STEPS):
         pictures = {n: torch.randint(0, 256, (BATCH, 3, 64, 64), generator=generator) for n in ("lq", "hq")}
         batch = {name: nhwc(x.to(torch.uint8)) for name, x in pictures.items()}
-        noise = restoration.draw(CONFIG, MODEL, state.step, (BATCH, 64, 64, 3))["noise"]
+        key = functools.partial(stream, CONFIG.seed, step=state.step)
+        noise = CONFIG.stage.draw(key, MODEL, (BATCH, 64, 64, 3))["noise"]
         images = {name: x.astype(jnp.float32) / 127.5 - 1 for name, x in batch.items()} | {"noise": noise}
-        grads, restored = gradients(state, images)
-        state, metrics = step(state, frozen, perceptual, batch)
+        grads, restored = found_gradients(state, images)
+        state, metrics = step(state, frozen, judges, batch)
         ours = Side(metrics, grads, state.params, state.ema, state.discriminator)
 
         draws = torch.from_numpy(np.array(noise).transpose(1, 0, 4, 2, 3))

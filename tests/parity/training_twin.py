@@ -9,8 +9,10 @@ from torch import Tensor
 
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.discriminator import DiscriminatorConfig
-from interlcm_jax.training.config import LossConfig, OptimizerConfig, StartConfig, TrainConfig
-from interlcm_jax.training.state import TRAINED
+from interlcm_jax.training.config import OptimizerConfig, StartConfig, TrainConfig
+from interlcm_jax.training.losses import LossConfig
+from interlcm_jax.training.stage import ENCODERS
+from interlcm_jax.training.stages import Restoration
 from tests.parity.bridge import randomize
 from tests.parity.release import Release
 from tests.parity.test_discriminator import NLayerDiscriminator
@@ -22,12 +24,14 @@ STEPS, BATCH = 3, 2
 MODEL = ModelConfig.miniature()
 MODEL = dataclasses.replace(MODEL, visual_encoder=dataclasses.replace(MODEL.visual_encoder, norm_num_groups=8))
 CONFIG = TrainConfig(
+    stage=Restoration(
+        losses=LossConfig(adversarial_from=0, lpips_weights="random", discriminator=DiscriminatorConfig.miniature())
+    ),
     start=StartConfig(random="miniature"),
-    losses=LossConfig(adversarial_from=0, matching=0.5, lpips_weights="random"),
     # The release's rates, on a schedule short enough to bend within three steps.
     optimizer=OptimizerConfig(decay_steps=4, ema=0.9),
     dtype="float32",
-    remat="none",
+    remat=False,
     steps=STEPS,
     batch_size=BATCH,
 )
@@ -42,7 +46,7 @@ class Twin:
     lpips: TorchLPIPS
 
     def __post_init__(self):
-        self.trained = {name: getattr(self.release, name) for name in TRAINED}
+        self.trained = {name: getattr(self.release, name) for name in ENCODERS}
         self.params = [p for network in self.trained.values() for p in network.parameters()]
         for network in (self.release.unet, self.release.vae, self.release.clip, self.lpips):
             network.requires_grad_(False)
@@ -87,28 +91,15 @@ class Twin:
                     average.mul_(rate.ema).add_(new, alpha=1 - rate.ema)
 
     def losses(self, restored: Tensor, hq: Tensor) -> dict[str, Tensor]:
-        """The release's losses, the matching of features, and the discriminator's loss beside them."""
-        weights = CONFIG.losses
+        """The release's losses, and the discriminator's beside them."""
+        weights = CONFIG.stage.losses
         told = {"loss/l1": (restored - hq).abs().mean()}
         told["loss/lpips"] = self.lpips(imagenet(restored), imagenet(hq)).mean()
-        *features, fake = self.judge(restored)
-        *wanted, real = self.judge(hq)
-        told["loss/matching"] = torch.stack(
-            [(a - b.detach()).abs().mean() for a, b in zip(features, wanted, strict=True)]
-        ).mean()
+        fake, real = self.discriminator(restored), self.discriminator(hq)
         told["loss/adversarial"] = -fake.mean()
         told["loss/discriminator"] = torch.relu(1 + fake).mean() + torch.relu(1 - real).mean()
-        names = ("l1", "lpips", "adversarial", "matching")
+        names = ("l1", "lpips", "adversarial")
         return {**told, "loss": sum(getattr(weights, name) * told[f"loss/{name}"] for name in names)}
-
-    def judge(self, images: Tensor) -> list[Tensor]:
-        """What the discriminator's activations give, and its logits."""
-        features = []
-        for layer in self.discriminator.main:
-            images = layer(images)
-            if isinstance(layer, torch.nn.LeakyReLU):
-                features.append(images)
-        return [*features, images]
 
 
 def make_twin() -> Twin:

@@ -1,4 +1,4 @@
-"""Photos opened and closed around any restoration: sizes, places, colors, tasks."""
+"""Photos extracted and closed around any restoration: sizes, places, colors, tasks."""
 
 import dataclasses
 
@@ -7,12 +7,9 @@ import pytest
 from skimage import data
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.faces.align import template
-from interlcm_jax.faces.detect import Face
 from interlcm_jax.faces.paste import upscale_photo
 from interlcm_jax.imaging.gray import to_gray
 from interlcm_jax.imaging.io import Photo
-from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.photos.image import (
     MAX_ENLARGED,
     RestoreOptions,
@@ -21,31 +18,9 @@ from interlcm_jax.photos.image import (
     restore_photo,
     side_by_side,
 )
+from tests.photos.darkening import CONFIG, SIZE, Darkening, face, finding
 
-CONFIG = ModelConfig.miniature()
-SIZE = CONFIG.image_size
 SEPIA = np.array([24, 8, 0], np.uint8)
-
-
-def face(left: float, top: float, side: float, turn: float = 0) -> Face:
-    """A face whose aligned square is this one, turned about its middle by so many degrees."""
-    points = template(SIZE) * (side / SIZE)
-    middle, angle = side / 2, np.deg2rad(turn)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    landmarks = (points - middle) @ rotation.T + middle + [left, top]
-    return Face(np.array([left, top, left + side, top + side]), landmarks, 1.0)
-
-
-def finding(*faces: Face):
-    """A detector that always finds these, and keeps the photos it saw."""
-    seen = []
-
-    def detector(photo):
-        seen.append(photo)
-        return list(faces)
-
-    detector.seen = seen
-    return detector
 
 
 def astronaut(size: int = 256) -> np.ndarray:
@@ -53,10 +28,10 @@ def astronaut(size: int = 256) -> np.ndarray:
 
 
 def test_an_untouched_face_leaves_the_photo_as_it_is():
-    photo, treatment = astronaut(), RestoreOptions(upscale=1)
-    opened = extract_faces(Photo(photo), CONFIG, treatment, finding(face(80, 20, SIZE), face(150, 150, SIZE)))
-    assert [cut.shape for cut in opened.faces] == [(SIZE, SIZE, 3)] * 2
-    result, faces = paste_back(opened, opened.faces, CONFIG, treatment)
+    photo, options = astronaut(), RestoreOptions(upscale=1)
+    extracted = extract_faces(Photo(photo), CONFIG, options, finding(face(80, 20, SIZE), face(150, 150, SIZE)))
+    assert [cut.shape for cut in extracted.faces] == [(SIZE, SIZE, 3)] * 2
+    result, faces = paste_back(extracted, extracted.faces, CONFIG, options)
     assert result.shape == photo.shape
     assert np.abs(result.astype(int) - photo).max() <= 3
     assert len(faces) == 2
@@ -64,10 +39,10 @@ def test_an_untouched_face_leaves_the_photo_as_it_is():
 
 @pytest.mark.parametrize("upscale", [1, 2, 1.5])
 def test_a_changed_face_changes_its_place_and_no_other(upscale):
-    photo, treatment = astronaut(), RestoreOptions(upscale=upscale)
-    opened = extract_faces(Photo(photo), CONFIG, treatment, finding(face(80, 40, 100, turn=30)))
-    before, _ = paste_back(opened, opened.faces, CONFIG, treatment)
-    after, _ = paste_back(opened, [255 - opened.faces[0]], CONFIG, treatment)
+    photo, options = astronaut(), RestoreOptions(upscale=upscale)
+    extracted = extract_faces(Photo(photo), CONFIG, options, finding(face(80, 40, 100, turn=30)))
+    before, _ = paste_back(extracted, extracted.faces, CONFIG, options)
+    after, _ = paste_back(extracted, [255 - extracted.faces[0]], CONFIG, options)
     assert after.shape == (256 * upscale, 256 * upscale, 3)
     changed = np.argwhere((after != before).any(axis=-1)) / upscale
     assert np.abs(changed.mean(axis=0) - [90, 130]).max() < 6
@@ -77,17 +52,17 @@ def test_a_changed_face_changes_its_place_and_no_other(upscale):
 
 def test_a_small_photo_is_enlarged_first():
     photo = astronaut()[:40, :32]
-    opened = extract_faces(Photo(photo), CONFIG, RestoreOptions(), detector := finding(face(0, 0, SIZE)))
+    extracted = extract_faces(Photo(photo), CONFIG, RestoreOptions(), detector := finding(face(0, 0, SIZE)))
     assert detector.seen[0].shape == (80, SIZE, 3)
-    result, _ = paste_back(opened, opened.faces, CONFIG, RestoreOptions())
+    result, _ = paste_back(extracted, extracted.faces, CONFIG, RestoreOptions())
     assert result.shape == (160, 2 * SIZE, 3)
 
 
 @pytest.mark.parametrize("shape", [(1, 4000), (3, 20_000), (8, 8), (1, 1)])
 def test_thin_and_tiny_photos_stay_within_bounds(shape):
     detector = finding()
-    opened = extract_faces(Photo(np.zeros((*shape, 3), np.uint8)), CONFIG, RestoreOptions(), detector)
-    assert opened.faces == []
+    extracted = extract_faces(Photo(np.zeros((*shape, 3), np.uint8)), CONFIG, RestoreOptions(), detector)
+    assert extracted.faces == []
     assert max(detector.seen[0].shape) <= max(MAX_ENLARGED, *shape)
 
 
@@ -98,37 +73,37 @@ def test_faces_too_small_to_restore_are_left_out():
 
 def test_only_the_face_in_the_middle():
     detector = finding(face(0, 0, 60), face(100, 100, 60), face(190, 0, 60))
-    opened = extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(only_center_face=True), detector)
-    [matrix] = opened.matrices
+    extracted = extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(only_center_face=True), detector)
+    [matrix] = extracted.matrices
     assert np.abs(matrix @ [130, 130, 1] - SIZE / 2).max() < 1
     assert extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(only_center_face=True), finding()).faces == []
 
 
 def test_a_parser_keeps_what_is_no_face():
-    photo, treatment = astronaut(), RestoreOptions(upscale=1)
-    opened = extract_faces(Photo(photo), CONFIG, treatment, finding(face(80, 20, SIZE)))
-    dark = [np.zeros_like(opened.faces[0])]
-    nothing, _ = paste_back(opened, dark, CONFIG, treatment, lambda faces: np.zeros(faces.shape[:3], np.float32))
+    photo, options = astronaut(), RestoreOptions(upscale=1)
+    extracted = extract_faces(Photo(photo), CONFIG, options, finding(face(80, 20, SIZE)))
+    dark = [np.zeros_like(extracted.faces[0])]
+    nothing, _ = paste_back(extracted, dark, CONFIG, options, lambda faces: np.zeros(faces.shape[:3], np.float32))
     np.testing.assert_array_equal(nothing, photo)
-    everything, _ = paste_back(opened, dark, CONFIG, treatment, lambda faces: np.ones(faces.shape[:3], np.float32))
+    everything, _ = paste_back(extracted, dark, CONFIG, options, lambda faces: np.ones(faces.shape[:3], np.float32))
     assert everything[20 + SIZE // 2, 80 + SIZE // 2].max() == 0
 
 
 def test_an_aligned_face_is_the_whole_image():
-    treatment = RestoreOptions(aligned=True)
-    opened = extract_faces(Photo(astronaut()), CONFIG, treatment, None)
-    assert [cut.shape for cut in opened.faces] == [(SIZE, SIZE, 3)]
-    result, [pasted] = paste_back(opened, [255 - opened.faces[0]], CONFIG, treatment)
-    np.testing.assert_array_equal(result, 255 - opened.faces[0])
+    options = RestoreOptions(aligned=True)
+    extracted = extract_faces(Photo(astronaut()), CONFIG, options, None)
+    assert [cut.shape for cut in extracted.faces] == [(SIZE, SIZE, 3)]
+    result, [pasted] = paste_back(extracted, [255 - extracted.faces[0]], CONFIG, options)
+    np.testing.assert_array_equal(result, 255 - extracted.faces[0])
     np.testing.assert_array_equal(pasted, result)
 
 
 def restored_colors(photo: np.ndarray, gray: str, task: str = "restoration") -> tuple[np.ndarray, np.ndarray]:
     """What the networks saw and what came out, when they turn all they see red."""
-    config, treatment = dataclasses.replace(CONFIG, task=task), RestoreOptions(aligned=True, gray=gray)
-    opened = extract_faces(Photo(photo), config, treatment, None)
-    red = np.broadcast_to(np.array([180, 60, 60], np.uint8), opened.faces[0].shape)
-    return opened.faces[0], paste_back(opened, [red], config, treatment)[0].astype(int)
+    config, options = dataclasses.replace(CONFIG, task=task), RestoreOptions(aligned=True, gray=gray)
+    extracted = extract_faces(Photo(photo), config, options, None)
+    red = np.broadcast_to(np.array([180, 60, 60], np.uint8), extracted.faces[0].shape)
+    return extracted.faces[0], paste_back(extracted, [red], config, options)[0].astype(int)
 
 
 @pytest.mark.parametrize(
@@ -168,27 +143,14 @@ def test_side_by_side():
 
 
 @pytest.mark.parametrize("wrong", [{"gray": "sepia"}, {"upscale": 0.5}, {"upscale": 100}, {"upscale": float("nan")}])
-def test_treatments_that_do_not_exist(wrong):
+def test_options_that_do_not_exist(wrong):
     with pytest.raises(InterLCMError, match=next(iter(wrong))):
         RestoreOptions(**wrong)
 
 
-class Darkening:
-    """A model that halves every face it is given."""
-
-    config = CONFIG
-
-    def __init__(self, answer=lambda face: face // 2):
-        self.answer, self.options = answer, []
-
-    def restore_all(self, faces, **options):
-        self.options.append(options)
-        return map(self.answer, faces)
-
-
 def test_one_photo_at_once():
-    photo, model, treatment = astronaut(), Darkening(), RestoreOptions(upscale=1)
-    result = restore_photo(model, Photo(photo), treatment, finding(face(80, 20, SIZE)), batch_size=2, seed=7)
+    photo, model, options = astronaut(), Darkening(), RestoreOptions(upscale=1)
+    result = restore_photo(model, Photo(photo), options, finding(face(80, 20, SIZE)), batch_size=2, seed=7)
     place = np.s_[20 + SIZE // 4 : 20 + SIZE * 3 // 4, 80 + SIZE // 4 : 80 + SIZE * 3 // 4]
     assert np.abs(result[place].astype(int) - photo[place] // 2).max() <= 3
     assert model.options == [{"batch_size": 2, "seed": 7}]

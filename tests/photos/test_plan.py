@@ -120,9 +120,10 @@ def test_inputs_are_not_replaced():
 
 
 def test_folders_for_other_files_are_reserved():
-    with pytest.raises(InterLCMError, match="an inner folder of the input is called sub"):
-        pairs("in", reserved=["sub"])
-    assert pairs("in", reserved=["other"])
+    Path("in/sub").rename("in/comparisons")
+    with pytest.raises(InterLCMError, match="an inner folder of the input is called comparisons"):
+        pairs("in", comparison=True)
+    assert pairs("in", save_faces=True)
 
 
 def test_a_folder_without_images():

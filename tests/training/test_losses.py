@@ -1,4 +1,4 @@
-"""What isn't compared with PyTorch elsewhere: the losses on colors, on fine and finest detail and on structure."""
+"""What isn't compared with PyTorch elsewhere: the losses on colors, on fine detail and on structure; their weights."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
+from interlcm_jax.errors import InterLCMError
 from interlcm_jax.training import losses
-from interlcm_jax.training.config import LossConfig
-from interlcm_jax.training.gradients import _pixel_losses
+from interlcm_jax.training.losses import Judges, LossConfig, picture_losses
 
 
 def test_color_is_of_means_and_blind_to_details_that_cancel():
@@ -46,20 +46,15 @@ def test_texture_tells_directions_apart():
     assert float(losses.texture(stripes.transpose(0, 2, 1, 3), stripes)) > 0.3
 
 
-@pytest.mark.parametrize(
-    ("loss", "taps"),
-    [(losses.texture, (1, -2, 1)), (losses.finest, (0.25, -1, 1.5, -1, 0.25))],
-    ids=["texture", "finest"],
-)
-def test_amounts_of_detail_equal_a_plain_computation_and_leave_odd_edges_out(loss, taps):
+def test_texture_equals_a_plain_computation_and_leaves_odd_edges_out():
     first, second = (np.asarray(jax.random.normal(jax.random.key(i), (2, 21, 29, 3)), np.float64) for i in (0, 1))
 
     def detail(image: np.ndarray, row: int, column: int, direction: tuple[int, int]) -> np.ndarray:
-        total, reach = 0, len(taps) // 2
-        for y in range(reach + 8 * row, reach + 8 + 8 * row):
-            for x in range(reach + 8 * column, reach + 8 + 8 * column):
-                line = [image[:, y + s * direction[0], x + s * direction[1]] for s in range(-reach, reach + 1)]
-                total += sum(tap * each for tap, each in zip(taps, line, strict=True)) ** 2
+        total, (down, across) = 0, direction
+        for y in range(1 + 8 * row, 9 + 8 * row):
+            for x in range(1 + 8 * column, 9 + 8 * column):
+                before, after = image[:, y - down, x - across], image[:, y + down, x + across]
+                total += (before - 2 * image[:, y, x] + after) ** 2
         return np.sqrt(total / 64)
 
     gaps = [
@@ -68,40 +63,13 @@ def test_amounts_of_detail_equal_a_plain_computation_and_leave_odd_edges_out(los
         for column in range(3)
         for direction in ((0, 1), (1, 0), (1, 1), (1, -1))
     ]
-    actual = loss(jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32))
+    actual = losses.texture(jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32))
     assert float(actual) == pytest.approx(np.mean(gaps), rel=1e-5)
 
 
-def test_finest_weighs_stripes_two_pixels_wide_half_as_texture_does():
-    """Second differences are four times the height of stripes a pixel wide, and twice that of stripes of two."""
-
-    def stripes(width: int) -> jax.Array:
-        row = np.where(np.arange(36) // width % 2, -0.4, 0.4)
-        return jnp.broadcast_to(jnp.asarray(row, jnp.float32)[None, None, :, None], (1, 36, 36, 3))
-
-    flat = jnp.zeros((1, 36, 36, 3))
-    # Of the four directions three cross the stripes; the faint constant under the roots takes up to 3e-3 off.
-    assert float(losses.texture(stripes(1), flat)) == pytest.approx(0.75 * 4 * 0.4, rel=4e-3)
-    assert float(losses.finest(stripes(1), flat)) == pytest.approx(0.75 * 4 * 0.4, rel=4e-3)
-    assert float(losses.texture(stripes(2), flat)) == pytest.approx(0.75 * 2 * 0.4, rel=4e-3)
-    assert float(losses.finest(stripes(2), flat)) == pytest.approx(0.75 * 1 * 0.4, rel=4e-3)
-
-
-@pytest.mark.parametrize("loss", [losses.texture, losses.finest])
-def test_amounts_of_detail_of_a_flat_image_have_finite_gradients(loss):
+def test_texture_of_a_flat_image_has_finite_gradients():
     hq = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
-    assert jnp.isfinite(jax.grad(loss)(jnp.zeros_like(hq), hq)).all()
-
-
-def test_the_finest_detail_counts_by_its_weight():
-    hq, restored = (jax.random.normal(jax.random.key(i), (1, 24, 24, 3)) for i in (0, 1))
-    weights = LossConfig(l1=0.0, finest=3.0, lpips=0.0, adversarial=0.0)
-    total, metrics = _pixel_losses(weights, None, None, restored, hq)
-    assert float(metrics["loss/finest"]) == pytest.approx(float(losses.finest(restored, hq)), rel=1e-5)
-    assert float(total) == pytest.approx(3 * float(metrics["loss/finest"]), rel=1e-5)
-
-
-STRUCTURE = LossConfig(l1=0.0, ssim=0.5, lpips=0.0, adversarial=0.0)
+    assert jnp.isfinite(jax.grad(losses.texture)(jnp.zeros_like(hq), hq)).all()
 
 
 def test_structure_counts_as_what_scikit_image_misses():
@@ -109,9 +77,8 @@ def test_structure_counts_as_what_scikit_image_misses():
     restored = 0.7 * hq + 0.3 * noise
     options = {"channel_axis": -1, "data_range": 1.0, "gaussian_weights": True, "use_sample_covariance": False}
     similar = [structural_similarity((a + 1) / 2, (b + 1) / 2, **options) for a, b in zip(restored, hq, strict=True)]
-    total, metrics = _pixel_losses(STRUCTURE, None, None, jnp.asarray(restored), jnp.asarray(hq))
-    assert float(metrics["loss/ssim"]) == pytest.approx(1 - np.mean(similar), rel=1e-4)
-    assert float(total) == pytest.approx(0.5 * float(metrics["loss/ssim"]))
+    found = losses.structure(jnp.asarray(restored), jnp.asarray(hq))
+    assert float(found) == pytest.approx(1 - np.mean(similar), rel=1e-4)
 
 
 def test_structure_asks_for_as_much_contrast_as_there_was():
@@ -123,4 +90,45 @@ def test_structure_asks_for_as_much_contrast_as_there_was():
         return min(np.arange(0.3, 1.5, 0.1), key=lambda gain: float(loss(gain * known)))
 
     assert contrast(lambda x: ((x - hq) ** 2).mean()) == pytest.approx(0.6)
-    assert contrast(lambda x: _pixel_losses(STRUCTURE, None, None, x, hq)[0]) == pytest.approx(1.0)
+    assert contrast(lambda x: losses.structure(x, hq)) == pytest.approx(1.0)
+
+
+def test_losses_count_by_their_weights_and_those_without_are_not_computed():
+    hq, restored = (jax.random.normal(jax.random.key(i), (1, 24, 24, 3)) for i in (0, 1))
+    weights = LossConfig(l1=0.0, color=3.0, texture=0.5, lpips=0.0, adversarial=0.0)
+    total, metrics = picture_losses(weights, Judges(), restored, hq)
+    assert metrics.keys() == {"loss/color", "loss/texture"}
+    assert float(metrics["loss/color"]) == pytest.approx(float(losses.color(restored, hq)), rel=1e-5)
+    wanted = 3 * float(metrics["loss/color"]) + 0.5 * float(losses.texture(restored, hq))
+    assert float(total) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"color": -0.5}, "color -0.5, .*none may be below 0"),
+        ({"l1": 0.0, "lpips": 0.0, "adversarial": 0.0}, "l1 0.0, .*adversarial 0.0, but none may be below 0, nor all"),
+        ({"adversarial_from": -1}, "adversarial_from is -1, but must be at least 0"),
+    ],
+)
+def test_weights_that_make_no_loss_are_refused(weights, words):
+    with pytest.raises(InterLCMError, match=words):
+        LossConfig(**weights)
+
+
+def test_the_divergence_is_that_of_normal_distributions():
+    """Against its integral over a fine grid."""
+    mean, deviation, wide = 0.7, 0.4, 2.5
+    x = np.linspace(-12, 12, 200_001)
+    p, q = (np.exp(-(((x - m) / s) ** 2) / 2) / s / (2 * np.pi) ** 0.5 for m, s in ((mean, deviation), (0, wide)))
+    expected = np.trapezoid(p * np.log(np.maximum(p, 1e-300) / np.maximum(q, 1e-300)), x)
+    shape = (1, 2, 2, 4)
+    found = losses.divergence(jnp.full(shape, mean), jnp.full(shape, 2 * np.log(deviation)), wide)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_pseudo_huber_loss_is_squared_near_and_absolute_far():
+    near = losses.pseudo_huber(jnp.full((1, 3), 1e-3), jnp.zeros((1, 3)), 0.1)
+    far = losses.pseudo_huber(jnp.full((1, 3), 50.0), jnp.zeros((1, 3)), 0.1)
+    assert float(near) == pytest.approx(1e-6 / 0.2, rel=1e-2)
+    assert float(far) == pytest.approx(49.9, rel=1e-5)

@@ -9,17 +9,19 @@ import pytest
 from interlcm_jax import InterLCM
 from interlcm_jax.cli.main import main
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.discriminator import DiscriminatorConfig
+from interlcm_jax.models.weights import values
 from interlcm_jax.training.checkpoint import Checkpoints
 from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
+from interlcm_jax.training.losses import LossConfig
 from interlcm_jax.training.release import CHECKPOINTS, trained_model
 from interlcm_jax.training.sharding import make_mesh
+from interlcm_jax.training.stages import ImageEncoder, Restoration
 from interlcm_jax.training.start import initial_weights, load_start
-from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
+from interlcm_jax.training.state import initial_state, split_weights
 
 CONFIG = TrainConfig(
+    stage=Restoration(losses=LossConfig(lpips=0.0, adversarial=0.0)),
     start=StartConfig(random="miniature", num_network_calls=1, task="colorization"),
-    discriminator=DiscriminatorConfig.miniature(),
     dtype="bfloat16",
 )
 
@@ -28,20 +30,24 @@ CONFIG = TrainConfig(
 def run(tmp_path_factory):
     """A run with a checkpoint after whose start the weights moved, and the frozen networks it started from."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    return folder, *save_run(folder, CONFIG)
+    # Version 0.2 kept the stage's name alone, and fields that are no more.
+    old = CONFIG.to_json() | {"stage": "restoration", "autoencoder": {"new_decoder": None}}
+    old["start"] = old["start"] | {"without": []}
+    return folder, *save_run(folder, CONFIG, (folder.with_name("old"), old))
 
 
-def save_run(folder, config):
+def save_run(folder, config, *more):
+    """Saves the checkpoint of step 7; and the same with other configurations, each (folder, JSON values)."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     start = load_start(dataclasses.replace(config, dtype="float32"), mesh)
     params = initial_weights(config, start, mesh)
-    state = initial_state(params, *discriminator_weights(start.discriminator), config.optimizer)
+    state = initial_state(params, None, config.optimizer)
     state = dataclasses.replace(state, ema=jax.tree.map(lambda weight: weight + 1, params))
-    with Checkpoints(folder / CHECKPOINTS) as checkpoints:
-        saved = {"train": dataclasses.asdict(config), "model": start.model.to_json()}
-        checkpoints.save(7, state, config=saved, position=7)
-        checkpoints.wait()
-    return params, split_weights(start.networks)[1]
+    for path, saved in ((folder, config.to_json()), *more):
+        with Checkpoints(path / CHECKPOINTS) as checkpoints:
+            checkpoints.save(7, state, config={"train": saved, "model": start.model.to_json()}, position=7)
+            checkpoints.wait()
+    return params, split_weights(start.networks, config.stage.trained)[1]
 
 
 @pytest.mark.parametrize("ema", [True, False])
@@ -58,15 +64,18 @@ def test_the_model_has_the_trained_weights_and_the_frozen_ones(run, ema):
     assert model.config.weights["visual_encoder"] == {"origin": origin, "license": "CC BY-NC-SA 4.0"}
 
 
-def test_an_encoder_that_the_run_did_without_is_zero_and_said_to_be(tmp_path):
-    start = dataclasses.replace(CONFIG.start, without=("visual_encoder",))
-    save_run(tmp_path / "mine", dataclasses.replace(CONFIG, start=start))
-    model = trained_model(tmp_path / "mine")
-    weights = split_weights(model.networks, ("visual_encoder",))[0]
-    assert weights
-    assert not any(weight.any() for weight in weights.values())
-    origins = {name: model.config.weights[name]["origin"] for name in ("visual_encoder", "spatial_encoder")}
-    assert origins == {"visual_encoder": "zero: trained without it", "spatial_encoder": "mine, step 7, EMA"}
+def test_a_stages_own_networks_are_left_out(tmp_path):
+    params, frozen = save_run(tmp_path / "mine", dataclasses.replace(CONFIG, stage=ImageEncoder()))
+    assert any(path.startswith("head.") for path in params)
+    weights = values(trained_model(tmp_path / "mine").networks)
+    assert weights.keys() == frozen.keys() | {path for path in params if not path.startswith("head.")}
+    moved = [path for path in params if path in weights and np.array_equal(weights[path], params[path] + 1)]
+    assert len(moved) == len([path for path in params if path.startswith("clip_vision.")]) > 10
+
+
+def test_a_run_of_another_version_is_read_as_far_as_it_counts(run):
+    ours, reference = (values(trained_model(folder).networks) for folder in (run[0].with_name("old"), run[0]))
+    assert [path for path in reference if not np.array_equal(ours[path], reference[path])] == []
 
 
 def test_the_command_makes_a_model_folder(run, tmp_path, capsys):

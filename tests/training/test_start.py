@@ -4,18 +4,18 @@ import dataclasses
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from interlcm_jax.cli.main import main
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.model_folder import read_config, write_config
 from interlcm_jax.models.discriminator import DiscriminatorConfig
-from interlcm_jax.models.weights import values, with_values
-from interlcm_jax.training.config import AutoencoderConfig, MeshConfig, RunConfig, StartConfig, TrainConfig
+from interlcm_jax.training.config import MeshConfig, StartConfig, TrainConfig
+from interlcm_jax.training.losses import LossConfig
 from interlcm_jax.training.sharding import make_mesh
-from interlcm_jax.training.stages import stage_of
+from interlcm_jax.training.stages import Distillation, Prior, Restoration
 from interlcm_jax.training.start import initial_weights, load_start
 from interlcm_jax.training.state import split_weights
 from tests.miniature import miniature_model
@@ -25,6 +25,10 @@ OUTPUTS = (
     "spatial_encoder.controlnet_mid_block",
     "spatial_encoder.controlnet_cond_embedding.conv_out",
 )
+
+
+# No judges: what they are loaded from is tested apart.
+PLAIN = Restoration(losses=LossConfig(lpips=0.0, discriminator=DiscriminatorConfig.miniature()))
 
 
 @pytest.fixture(scope="module")
@@ -42,42 +46,14 @@ def published(folder):
     return folder / "published"
 
 
-def begin(dtype="float32", seed=0, **start):
+def begin(dtype="float32", seed=0, stage=PLAIN, **start):
     config = TrainConfig(
-        start=StartConfig(**start),
-        data=DataConfig(image_size=64),
-        discriminator=DiscriminatorConfig.miniature(),
-        dtype=dtype,
-        seed=seed,
+        stage=stage, start=StartConfig(**start), data=DataConfig(image_size=64), dtype=dtype, seed=seed
     )
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     started = load_start(config, mesh)
     params = initial_weights(config, started, mesh)
-    return started.model, params, split_weights(started.networks, stage_of(config).trained)[1]
-
-
-def test_a_new_decoder_takes_over_the_encoder(folder):
-    """Its own weights are new and of the widths asked for; all that makes latents, and the map back, is the model's."""
-    widths = (4, 8, 16, 20)
-    config = TrainConfig(
-        stage="autoencoder",
-        start=StartConfig(model=str(folder / "model")),
-        data=DataConfig(image_size=64),
-        discriminator=DiscriminatorConfig.miniature(),
-        autoencoder=AutoencoderConfig(decoder_only=True, new_decoder=widths),
-        dtype="float32",
-    )
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    started = load_start(config, mesh)
-    params = initial_weights(config, started, mesh)
-    model = values(miniature_model().networks)
-    assert started.model.vae.decoder_block_out_channels == widths
-    assert params["vae.decoder.conv_in.kernel"].shape == (3, 3, 4, 20)
-    assert float(jnp.abs(params["vae.decoder.conv_in.kernel"]).max()) > 0
-    kept = {path for path in params if not path.startswith("vae.decoder.")}
-    assert {path.split(".")[1] for path in kept} == {"encoder", "quant_conv", "post_quant_conv"}
-    for path in kept:
-        np.testing.assert_array_equal(params[path], model[path], err_msg=path)
+    return started.model, params, split_weights(started.networks, stage.trained)[1]
 
 
 def assert_equal(ours, reference):
@@ -109,26 +85,48 @@ def test_a_model_folder_gives_all(folder):
     assert model.color_fix == "none"
 
 
+@pytest.mark.parametrize("task", ["colorization", "inpainting"])
+def test_a_model_folders_own_calls_start_and_task_hold(folder, tmp_path, task):
+    """Its color fix too; each can be changed by itself."""
+    shutil.copytree(folder / "model", tmp_path / "model")
+    own = {"num_network_calls": 1, "skipped_steps": 4, "task": task, "color_fix": "adain"}
+    write_config(tmp_path / "model", dataclasses.replace(read_config(tmp_path / "model"), **own))
+    model, _, _ = begin(model=str(tmp_path / "model"))
+    assert {name: getattr(model, name) for name in own} == own
+    model, _, _ = begin(model=str(tmp_path / "model"), skipped_steps=0, task="restoration")
+    assert {name: getattr(model, name) for name in own} == own | {
+        "skipped_steps": 0,
+        "task": "restoration",
+        "color_fix": "wavelet",
+    }
+
+
+def test_without_a_folder_calls_start_and_task_are_the_papers():
+    model, _, _ = begin(random="miniature")
+    assert (model.num_network_calls, model.skipped_steps, model.task, model.color_fix) == (
+        3,
+        1,
+        "restoration",
+        "wavelet",
+    )
+
+
+def test_a_teacher_is_the_folders_prior(folder):
+    _, params, frozen = begin(model=str(folder / "model"), stage=Distillation())
+    assert len(params) > 50
+    assert_equal({path: frozen[path.replace("unet.", "teacher.", 1)] for path in params}, params)
+
+
+def test_a_start_that_a_stage_cannot_have_is_named(folder, published):
+    with pytest.raises(InterLCMError, match=r"Distillation goes on from a model; name its folder as start.model"):
+        begin(random="miniature", stage=Distillation())
+    with pytest.raises(InterLCMError, match=r"start.lcm: Prior trains unet; begin from start.model or start.random"):
+        begin(lcm=str(published / "lcm"), clip=str(published / "clip"), stage=Prior())
+
+
 def test_fresh_encoders(folder):
     _, params, frozen = begin(model=str(folder / "model"), fresh=True)
     assert_new_encoders(params, frozen)
-
-
-@pytest.mark.parametrize("without", ["visual_encoder", "spatial_encoder"])
-def test_an_encoder_that_is_done_without_has_no_part(folder, without):
-    """The restoration isn't touched by what that encoder sees: the UNet has no context, or nothing is added to it."""
-    model, params, frozen = begin(model=str(folder / "model"), without=(without,))
-    other = {"visual_encoder": "spatial_encoder", "spatial_encoder": "visual_encoder"}[without]
-    assert {path.split(".")[0] for path in params} == {other}
-    assert not any(weight.any() for path, weight in frozen.items() if path.startswith(without))
-    networks = with_values(miniature_model().networks, {**frozen, **params})
-    if without == "visual_encoder":
-        tokens = jax.random.normal(jax.random.key(0), (1, model.clip_vision.num_tokens, model.clip_vision.hidden_size))
-        outputs = [networks.visual_encoder(tokens)]
-    else:
-        latents, context = jnp.ones((1, 8, 8, 4)), jnp.ones((1, 7, model.unet.cross_attention_dim))
-        outputs = networks.spatial_encoder(latents, jnp.ones(1), context, jnp.ones((1, 64, 64, 3)))
-    assert not any(output.any() for output in jax.tree.leaves(outputs))
 
 
 def test_a_folder_without_encoders_gets_new_ones(folder, tmp_path):
@@ -184,26 +182,3 @@ def test_only_frozen_weights_are_held_in_the_compute_dtype(folder):
 def test_what_is_not_there_is_named(start, words):
     with pytest.raises(InterLCMError, match=words):
         begin(**start)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"steps": 0}, "steps is 0"),
-        ({"batch_size": 6, "accumulate": 4}, "batch_size is 6, but must be a multiple of accumulate, 4"),
-        ({"start": StartConfig()}, "of start.model, start.random and start.lcm none is given"),
-        ({"start": StartConfig(lcm="a/b")}, "start.clip must be"),
-        ({"seed": -1}, "seed is -1"),
-        ({"start": StartConfig(random="small", without=("visual_encoder", "spatial_encoder"))}, "start.without is"),
-        ({"run": RunConfig(keep=0), "mesh": MeshConfig(data=-1)}, "mesh.data is -1, .*; run.keep is 0, but must be at"),
-    ],
-)
-def test_a_configuration_that_does_not_fit_names_its_fields(changes, words):
-    config = dataclasses.replace(TrainConfig(start=StartConfig(random="miniature")), **changes)
-    with pytest.raises(InterLCMError, match=words):
-        config.check()
-
-
-def test_devices_that_do_not_divide_are_an_error():
-    with pytest.raises(InterLCMError, match=r"mesh.data 3 x mesh.fsdp 2 doesn't make the 8 devices"):
-        make_mesh(MeshConfig(data=3, fsdp=2))

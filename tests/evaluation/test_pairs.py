@@ -1,0 +1,27 @@
+"""Files of two folders, matched by name."""
+
+import pytest
+
+from interlcm_jax.errors import InterLCMError
+from interlcm_jax.evaluation.pairs import images_by_name, match
+from tests.evaluation.pictures import picture, save
+
+
+def test_files_are_matched_by_name(tmp_path):
+    save(tmp_path / "a" / "in" / "x_00.png", picture(0))
+    save(tmp_path / "a" / "y.jpg", picture(1))
+    save(tmp_path / "b" / "in" / "x.bmp", picture(0))
+    restored, problems = images_by_name(tmp_path / "a", "_00")
+    assert list(restored) == ["in/x"]
+    assert "y.jpg: the name doesn't end in _00" in problems[0]
+    pairs, _ = match(restored, images_by_name(tmp_path / "b")[0])
+    assert [pair.name for pair in pairs] == ["in/x"]
+    with pytest.raises(InterLCMError, match="no image has a reference of the same name"):
+        match(images_by_name(tmp_path / "a")[0], {"other": tmp_path / "other.png"})
+    save(tmp_path / "a" / "y.png", picture(1))
+    with pytest.raises(InterLCMError, match=r"y\.png: the same name as y\.jpg"):
+        images_by_name(tmp_path / "a")
+    (tmp_path / "empty").mkdir()
+    for folder, words in ((tmp_path / "empty", "no images"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(InterLCMError, match=words):
+            images_by_name(folder)

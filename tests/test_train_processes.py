@@ -1,0 +1,155 @@
+"""`train.py` as real processes: stopped and gone on with, killed, two that train as one, and what it refuses."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from interlcm_jax.training.checkpoint import Checkpoints
+
+REPOSITORY = Path(__file__).parents[1]
+STEPS, STOP_AT = 20, 10
+SAME = 1e-4  # relative, of losses and norms on other devices
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Faces, and the cache that the processes share their compiled programs in."""
+    folder = tmp_path_factory.mktemp("train")
+    (folder / "faces").mkdir()
+    for i in range(24):
+        low = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
+        cv2.imwrite(str(folder / "faces" / f"{i:02}.png"), cv2.resize(low, (64, 64)))
+    return folder
+
+
+def start(folder: Path, run: str, *options: str, devices: int = 1) -> subprocess.Popen:
+    fields = {
+        "run.folder": run,
+        "run.log-every": "1",
+        "run.checkpoint-every": "5",
+        "data.path": "faces",
+        "validation.path": "None",
+        "stage.losses.lpips": "0",
+        "stage.losses.adversarial-from": "2",
+        "optimizer.learning-rate": "1e-4",
+        "steps": str(STEPS),
+    }
+    flags = [text for name, value in fields.items() for text in (f"--{name}", value)]
+    command = [sys.executable, str(REPOSITORY / "train.py"), str(REPOSITORY / "configs" / "smoke.py"), *flags]
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1",
+        "INTERLCM_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *options], cwd=folder, env=environment, **pipes)
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    """Its messages."""
+    _, error = process.communicate(timeout=500)
+    assert process.returncode == code, error
+    return error
+
+
+def log(folder: Path, run: str) -> list[dict]:
+    path = folder / run / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for_step(process: subprocess.Popen, folder: Path, run: str, step: int) -> None:
+    while not any(line["step"] >= step for line in log(folder, run)):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+
+
+def arrays(folder: Path, run: str) -> dict[str, np.ndarray]:
+    """All of the newest checkpoint."""
+    parts = ("params", "ema", "optimizer", "discriminator", "statistics", "discriminator_optimizer")
+    with Checkpoints.open(folder / run / "checkpoints") as checkpoints:
+        assert checkpoints.latest() == STEPS
+        return {f"{part}/{path}": value for part in parts for path, value in checkpoints.read(part).items()}
+
+
+@pytest.fixture(scope="module")
+def unbroken(folder):
+    """The run that nothing stops."""
+    finish(start(folder, "unbroken"))
+    return arrays(folder, "unbroken")
+
+
+def assert_bitwise_equal(ours: dict, reference: dict) -> None:
+    assert ours.keys() == reference.keys()
+    assert len(ours) > 500
+    assert [path for path in reference if ours[path].tobytes() != reference[path].tobytes()] == []
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, unbroken):
+    run = "stopped"
+    process = start(folder, run)
+    wait_for_step(process, folder, run, STOP_AT)
+    process.send_signal(signal.SIGTERM)
+    said = finish(process)
+    stopped = log(folder, run)[-1]["step"]
+    assert STOP_AT <= stopped < STEPS
+    assert f"stopped; the same command goes on at step {stopped}, saved in {run}/checkpoints/{stopped}" in said
+    finish(start(folder, run))
+    assert_bitwise_equal(arrays(folder, run), unbroken)
+    # Data order and all: the losses of every step, each logged once.
+    numbers = [[(line["step"], line["loss"], line["grad_norm"]) for line in log(folder, r)] for r in (run, "unbroken")]
+    assert numbers[0] == numbers[1]
+
+
+def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(folder, unbroken):
+    process = start(folder, "killed")
+    wait_for_step(process, folder, "killed", STOP_AT)
+    process.kill()
+    process.communicate()
+    finish(start(folder, "killed"))
+    assert_bitwise_equal(arrays(folder, "killed"), unbroken)
+
+
+@pytest.mark.long
+def test_two_processes_of_four_devices_train_as_one_device(folder, unbroken):
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    both = ["--coordinator", address, "--num-processes", "2", "--mesh.fsdp", "2", "--steps", "4"]
+    processes = [start(folder, "pair", *both, "--process-id", str(i), devices=4) for i in range(2)]
+    for process in processes:
+        finish(process)
+    ours, reference = log(folder, "pair"), log(folder, "unbroken")[:4]
+    assert [line["step"] for line in ours] == [1, 2, 3, 4]
+    for mine, theirs in zip(ours, reference, strict=True):
+        for name in ("loss", "loss/l1", "loss/discriminator", "grad_norm", "param_norm"):
+            assert mine[name] == pytest.approx(theirs[name], rel=SAME), name
+
+
+@pytest.mark.long
+def test_a_checkpoint_of_eight_devices_goes_on_on_two(folder, unbroken):
+    finish(start(folder, "moved", "--mesh.fsdp", "4", "--steps", "5", devices=8))
+    finish(start(folder, "moved", "--mesh.fsdp", "2", "--steps", "7", devices=2))
+    ours, reference = log(folder, "moved"), log(folder, "unbroken")
+    assert [line["step"] for line in ours] == list(range(1, 8))
+    for mine, theirs in zip(ours, reference, strict=False):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=SAME)
+
+
+@pytest.mark.long
+def test_a_broken_loss_stops_it_and_spares_the_checkpoints(folder, unbroken):
+    """The learning rate sends the weights to infinity; a new run starts from another's checkpoint."""
+    rate = ["--optimizer.learning-rate", "1e15", "--optimizer.final-learning-rate", "1", "--run.checkpoint-every", "1"]
+    said = finish(start(folder, "broken", "--resume", "unbroken", "--steps", "24", *rate), code=2)
+    assert "train: step 22: " in said
+    assert "is nan" in said or "is inf" in said
+    with Checkpoints.open(folder / "broken" / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [21]
