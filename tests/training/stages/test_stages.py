@@ -35,8 +35,8 @@ TRAINED = {
     "distillation": {"unet"},
     "warm_up": {"visual_encoder", "spatial_encoder"},
 }
-# Learning rates, and what is left of the loss, at most, after so many steps on two pictures. The restoration's steps are
-# compared with PyTorch's.
+# Learning rates, and what is left of the loss, at most, after so many steps on two pictures. The restoration's steps
+# are compared with PyTorch's.
 LEARNS = {
     "autoencoder": (3e-3, 0.6),
     "image_encoder": (1e-3, 0.6),
