@@ -39,10 +39,3 @@ def test_starts_where_the_model_was_trained_to(skipped, timesteps, monkeypatch):
     monkeypatch.setattr(restoration, "sample", sample)
     jax.eval_shape(lambda n: restore(n, config, jnp.zeros((1, 64, 64, 3)), jnp.zeros((3, 1, 8, 8, 4))), model.networks)
     assert seen == timesteps
-
-
-def test_a_part_of_the_latents_is_decoded_alone():
-    model = miniature_model()
-    lq, noise = jnp.zeros((2, 64, 64, 3)), jnp.zeros((1, 1, 8, 8, 4))
-    part = jax.eval_shape(lambda n: restore(n, model.config, lq, noise, cut=lambda x: x[:, 2:5, :4]), model.networks)
-    assert part.shape == (2, 24, 32, 3)

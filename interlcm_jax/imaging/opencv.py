@@ -10,7 +10,7 @@ GRAY_WEIGHTS, GRAY_BITS = (9797, 19234, 3737), 15
 LINEAR_ONE = 2048  # one, in the fixed point of linear resizing
 
 
-def read_gray(pixels: UInt8[Array | np.ndarray, "B H W 3"]) -> UInt8[Array, "B H W 1"]:
+def read_gray(pixels: UInt8[Array | np.ndarray, "B H W 3"]) -> UInt8[Array | np.ndarray, "B H W 1"]:
     """RGB images as `cv2.imread(file, cv2.IMREAD_GRAYSCALE)` reads them from PNG files."""
     levels = pixels.astype(jnp.int32)
     gray = sum(weight * levels[..., i : i + 1] for i, weight in enumerate(GRAY_WEIGHTS))

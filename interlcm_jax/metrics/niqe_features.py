@@ -69,7 +69,7 @@ def block_moments(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Moments:
     return Moments(*(jnp.stack(both, axis=2) for both in zip(*of_scale, strict=True)), sharpness)
 
 
-def luma(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B H W"]:
+def luma(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Float[Array | np.ndarray, "B H W"]:
     """BT.601's luma in whole levels, 16 to 235.
 
     In whole numbers, and so the same on every device. BasicSR's, in floats, is another by one level for 141 colors out

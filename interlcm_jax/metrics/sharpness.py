@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, UInt8
 LUMA = (0.299, 0.587, 0.114)  # BT.601's, of R, G and B
 
 
-def laplacian_variance(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B"]:
+def laplacian_variance(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Float[Array | np.ndarray, "B"]:
     """Variance of the Laplacian of the luma in levels of 255, the border left out (Pech-Pacheco et al. 2000).
 
     Blurring lowers it, noise raises it: it is compared with the original's, neither more nor less being better.

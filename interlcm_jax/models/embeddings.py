@@ -33,7 +33,9 @@ def guidance_embedding(guidance: Float[Array, "B"], dim: int) -> Float[Array, "B
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def _angles(x: Float[Array | np.ndarray, "B"], exponents: Float[np.ndarray, " half"]) -> Float[Array, "B half"]:
+def _angles(
+    x: Float[Array | np.ndarray, "B"], exponents: Float[np.ndarray, " half"]
+) -> Float[Array | np.ndarray, "B half"]:
     # x reaches 7000, so the last bit of a frequency is four digits of its sine: the exponents are rounded in float32
     # just where diffusers rounds them, and the power is taken in float64 and rounded once.
     frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
