@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 from torch import Tensor
@@ -15,13 +15,14 @@ from torch import Tensor
 from interlcm_jax.convert import clip_vision, controlnet, discriminator, unet, vae, visual_encoder
 from interlcm_jax.convert.rules import Table, to_jax
 from interlcm_jax.files.safetensors import from_array
+from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscriminator
 from interlcm_jax.models.weights import values, with_values
 from interlcm_jax.restoration import Networks, restore
 from interlcm_jax.training.losses import Judges
 from interlcm_jax.training.stage import stream
 from interlcm_jax.training.state import discriminator_weights, initial_state, split_weights
-from interlcm_jax.training.step import gradients, make_step
+from interlcm_jax.training.step import make_step
 from tests.parity.bridge import abstract, load, nhwc
 from tests.parity.test_lpips import converted
 from tests.parity.training_twin import BATCH, CONFIG, MODEL, STEPS, Twin, make_twin
@@ -42,7 +43,7 @@ TABLES = {
 
 @dataclasses.dataclass
 class Side:
-    """One side at one step: losses, gradients and weights by path."""
+    """One side at one step: losses, gradients (ours of the first step only) and weights by path."""
 
     losses: dict
     grads: dict[str, np.ndarray]
@@ -89,25 +90,26 @@ def sides(twin) -> list[tuple[Side, Side]]:
     judges = Judges(lpips=converted(twin.lpips.state_dict()))
     params, frozen = split_weights(networks)
     state = initial_state(params, discriminator_weights(judge), CONFIG.optimizer)
-    step = jax.jit(make_step(CONFIG, MODEL, networks, judge))
+    whole = make_step(CONFIG, MODEL, networks, judge)
 
     @jax.jit
-    def found_gradients(state, images):
-        """And the images that they are of: in a program of their own these round otherwise on some processors."""
-        weights = {**frozen, **state.params}
-        restored = restore(with_values(networks, weights), MODEL, images["lq"], images["noise"].swapaxes(0, 1))
-        fixed = {"frozen": frozen, "judges": judges, "statistics": state.statistics}
-        return gradients(CONFIG.stage, MODEL, networks, judge, state, **fixed, images=images).params, restored
+    def step(state, frozen, judges, batch):
+        """And its noise and images: in a program of their own these round otherwise on some processors."""
+        key = functools.partial(stream, CONFIG.seed, step=state.step)
+        noise = CONFIG.stage.draw(key, MODEL, (BATCH, 64, 64, 3))["noise"]
+        filled = with_values(networks, {**frozen, **state.params})
+        restored = restore(filled, MODEL, to_float(batch["lq"]), noise.swapaxes(0, 1))
+        return *whole(state, frozen, judges, batch), noise, restored
 
     generator, record = torch.Generator().manual_seed(4), []
     for number in range(STEPS):
         pictures = {n: torch.randint(0, 256, (BATCH, 3, 64, 64), generator=generator) for n in ("lq", "hq")}
         batch = {name: nhwc(x.to(torch.uint8)) for name, x in pictures.items()}
-        key = functools.partial(stream, CONFIG.seed, step=state.step)
-        noise = CONFIG.stage.draw(key, MODEL, (BATCH, 64, 64, 3))["noise"]
-        images = {name: x.astype(jnp.float32) / 127.5 - 1 for name, x in batch.items()} | {"noise": noise}
-        grads, restored = found_gradients(state, images)
-        state, metrics = step(state, frozen, judges, batch)
+        state, metrics, noise, restored = step(state, frozen, judges, batch)
+        # What Adam remembers of its first gradients.
+        grads = {
+            path: moment / (1 - CONFIG.optimizer.b1) for path, moment in optax.tree.get(state.optimizer, "mu").items()
+        }
         ours = Side(metrics, grads, state.params, state.ema, state.discriminator)
 
         draws = torch.from_numpy(np.array(noise).transpose(1, 0, 4, 2, 3))
