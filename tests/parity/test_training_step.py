@@ -107,9 +107,8 @@ def sides(twin) -> list[tuple[Side, Side]]:
         batch = {name: nhwc(x.to(torch.uint8)) for name, x in pictures.items()}
         state, metrics, noise, restored = step(state, frozen, judges, batch)
         # What Adam remembers of its first gradients.
-        grads = {
-            path: moment / (1 - CONFIG.optimizer.b1) for path, moment in optax.tree.get(state.optimizer, "mu").items()
-        }
+        moments = optax.tree.get(state.optimizer, "mu")
+        grads = {path: np.asarray(moment) / (1 - CONFIG.optimizer.b1) for path, moment in moments.items()}
         ours = Side(metrics, grads, state.params, state.ema, state.discriminator)
 
         draws = torch.from_numpy(np.array(noise).transpose(1, 0, 4, 2, 3))
