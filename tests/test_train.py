@@ -8,7 +8,7 @@ import pytest
 import train
 from interlcm_jax.errors import WeightsError
 from interlcm_jax.training.stages import Autoencoder, Distillation, ImageEncoder, Prior, Restoration, WarmUp
-from interlcm_jax.training.start import load_start
+from interlcm_jax.training.start import load_judges
 
 CONFIGS = Path(train.__file__).with_name("configs")
 SMOKE, SMALL = str(CONFIGS / "smoke.py"), str(CONFIGS / "small.py")
@@ -114,7 +114,6 @@ def test_lpips_is_only_loaded_where_it_has_a_weight(tmp_path):
     [config] = train.read_configs(Path(SMOKE), overrides).values()
     mesh = train.make_mesh(config.mesh)
     with pytest.raises(WeightsError):
-        load_start(config, mesh)
+        load_judges(config, mesh)
     losses = dataclasses.replace(config.stage.losses, lpips=0.0)
-    start = load_start(dataclasses.replace(config, stage=Restoration(losses=losses)), mesh)
-    assert start.judges.lpips is None
+    assert load_judges(dataclasses.replace(config, stage=Restoration(losses=losses)), mesh).lpips is None

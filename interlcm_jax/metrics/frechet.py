@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from interlcm_jax.convert.checkpoints import read_plain
 from interlcm_jax.errors import InterLCMError
@@ -36,7 +36,7 @@ class Statistics:
     count: int | None
 
     @classmethod
-    def of(cls, features: Float[np.ndarray, "N D"]) -> Self:
+    def of(cls, features: Float[Array | np.ndarray, "N D"]) -> Self:
         """The statistics of one batch.
 
         Raises:

@@ -23,6 +23,7 @@ def read(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_restoration(tmp_path):
     out = run("restore", "--folder", str(tmp_path), "-o", str(tmp_path / "rows.json"))
     *_, difference = out.splitlines()

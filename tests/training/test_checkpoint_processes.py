@@ -15,6 +15,9 @@ import pytest
 
 from interlcm_jax.training.checkpoint import Checkpoints
 
+# Numbers of these processes are compared with their children's, whose code is optimized.
+pytestmark = pytest.mark.optimized
+
 SIZE = 2**22
 SAVES_ON_AND_ON = f"""
 import sys

@@ -18,6 +18,7 @@ def test_a_grid_has_a_row_for_each_image_and_three_columns():
     np.testing.assert_array_equal(grid[:, 7 : 7 + SEPARATOR], GRAY)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_pictures_that_do_not_fit_are_refused():
     x = np.zeros((1, 4, 4, 3), np.uint8)
     for wrong in (x[:, :2], x.astype(np.float32), x[0]):

@@ -24,7 +24,7 @@ def test_hidden_patches_are_not_seen(networks_of):
 
 
 def test_patches_are_taken_row_by_row():
-    image = jnp.arange(2 * 6 * 6 * 3).reshape(2, 6, 6, 3)
+    image = jnp.arange(2 * 6 * 6 * 3.0).reshape(2, 6, 6, 3)
     found = image_encoder.patches(image, 3)
     assert found.shape == (2, 4, 27)
     np.testing.assert_array_equal(found[1, 1].reshape(3, 3, 3), image[1, :3, 3:])
