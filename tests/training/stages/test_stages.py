@@ -41,7 +41,7 @@ LEARNS = {
     "autoencoder": (3e-3, 0.6),
     "image_encoder": (1e-3, 0.6),
     "prior": (1e-3, 0.7),
-    "distillation": (1e-3, 0.8),
+    "distillation": (1e-3, 0.9),
     "warm_up": (3e-3, 0.8),
 }
 STEPS = 40
