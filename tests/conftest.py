@@ -3,10 +3,12 @@
 import atexit
 import ctypes
 import gc
+import math
 import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -33,7 +35,16 @@ jax.config.update("jax_compilation_cache_dir", os.environ["INTERLCM_TESTS_CACHE"
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-SLOW_ROOMS = ("tests/training/", "tests/parity/", "tests/benchmarks/", "tests/cli/")
+# Programs compiled by a module are let go of after it where the process holds more bytes: all of them take gigabytes.
+MEMORY = 1.2e9
+SLOW_ROOMS = (
+    "tests/test_train",
+    "tests/test_docs",
+    "tests/training/",
+    "tests/parity/",
+    "tests/benchmarks/",
+    "tests/cli/",
+)
 
 
 @pytest.fixture
@@ -54,16 +65,28 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not item.nodeid.startswith(SLOW_ROOMS))
 
 
+def pytest_collection_finish():
+    # What is imported stays: looking through it at each collection takes a third of a second.
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _programs(request):
-    """Compiled programs are held for one module: all of them would take gigabytes.
-
-    Tests spend their time on compiling, so machine code is hardly optimized, but for modules marked `optimized`.
-    """
-    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
+    """Tests spend their time on compiling, so machine code is optimized in modules marked `optimized` alone."""
+    quick = request.node.get_closest_marker("optimized") is None
+    if quick != jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quick)
     yield
-    jax.clear_caches()
-    gc.collect()
-    # What the compiler has freed goes back to the system.
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    if _resident() > MEMORY:
+        jax.clear_caches()
+        gc.collect()
+        # What the compiler has freed goes back to the system.
+        if sys.platform == "linux":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _resident() -> float:
+    """Bytes that this process holds; more than any bound where the system doesn't tell."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else math.inf

@@ -10,6 +10,9 @@ from interlcm_jax.convert import lpips as convert
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.models.lpips import lpips, random_params, skeleton
 
+# VGG16 has its real widths: it runs for longer than it compiles.
+pytestmark = pytest.mark.optimized
+
 DISTANCE = jax.jit(lpips, static_argnums=3)
 
 

@@ -18,6 +18,9 @@ from interlcm_jax.files.safetensors import from_array, write_safetensors
 from interlcm_jax.models.lpips import lpips, skeleton
 from tests.parity.bridge import GRADIENT, NETWORK, assert_close, assert_gradient_close, nhwc
 
+# VGG16 has its real widths: it runs for longer than it compiles.
+pytestmark = pytest.mark.optimized
+
 TAPS = (4, 9, 16, 23, 30)  # just after relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 
 
