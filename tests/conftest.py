@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "INTERLCM_TESTS_CACHE" not in os.environ:
     os.environ["INTERLCM_TESTS_CACHE"] = tempfile.mkdtemp(prefix="interlcm-tests-")
     atexit.register(shutil.rmtree, os.environ["INTERLCM_TESTS_CACHE"], ignore_errors=True)
+
+# What a shell runs in the background ignores Ctrl-C, and so would the programs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import jaxtyping
