@@ -42,7 +42,7 @@ LEARNS = {
     "image_encoder": (1e-3, 0.6),
     "prior": (1e-3, 0.7),
     "distillation": (1e-3, 0.9),
-    "warm_up": (3e-3, 0.8),
+    "warm_up": (3e-3, 0.9),
 }
 STEPS = 40
 
