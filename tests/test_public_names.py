@@ -22,7 +22,7 @@ def test_help_shows_every_name_and_importing_does_no_work():
     run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     shown = [f"VERSION\n    {interlcm_jax.__version__}", "class InterLCM(", "class RestoreOptions("]
-    shown += ["class InterLCMError(", "class WeightsError(", "restore_files(model: ", "restore_photo(model: "]
+    shown += ["class InterLCMError(", "class WeightsError(", "restore_files(", "restore_photo("]
     assert [text for text in shown if text not in run.stdout] == []
 
 

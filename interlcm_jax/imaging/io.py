@@ -167,7 +167,7 @@ def write_photo(path: Path, pixels: UInt8[np.ndarray, "H W 3"], like: Photo | No
         image.save(encoded, Image.registered_extensions()[suffix], **options)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:
-            temporary.write_bytes(encoded.getbuffer())
+            temporary.write_bytes(encoded.getvalue())
     except (OSError, ValueError) as error:
         raise InterLCMError(f"{path}: can't be written ({getattr(error, 'strerror', None) or error})") from error
 
