@@ -47,7 +47,7 @@ def start(folder: Path, run: str, *options: str, devices: int = 1) -> subprocess
     command = [sys.executable, str(REPOSITORY / "train.py"), str(REPOSITORY / "configs" / "smoke.py"), *flags]
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "INTERLCM_CACHE": str(folder / "cache"),
         "PYTHONPATH": str(REPOSITORY),
     }

@@ -132,7 +132,7 @@ def test_two_processes_train_one_stage_after_the_other(recipe):
         file.write("stages = dict(list(stages.items())[:2])\n")
     with socket.create_server(("localhost", 0)) as free:
         address = f"localhost:{free.getsockname()[1]}"
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+    flags = "--xla_force_host_platform_device_count=2"
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(Path(train.__file__).parent)}
     command = [sys.executable, train.__file__, recipe, "--coordinator", address, "--num-processes", "2"]
     pipes = {"stderr": subprocess.PIPE, "text": True, "env": environment}

@@ -15,9 +15,6 @@ import pytest
 
 from interlcm_jax.training.checkpoint import Checkpoints
 
-# Numbers of these processes are compared with their children's, whose code is optimized.
-pytestmark = pytest.mark.optimized
-
 SIZE = 2**22
 SAVES_ON_AND_ON = f"""
 import sys
@@ -74,7 +71,7 @@ def start():
     def start(program, *arguments, devices=1):
         environment = {
             **os.environ,
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         }
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         command = [sys.executable, "-c", program, *map(str, arguments)]
