@@ -1,14 +1,11 @@
 """Strict JAX for every test: what would be a silent slip in a user's program is an error here."""
 
-import atexit
 import ctypes
 import gc
 import math
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 # Tests spend their time on compiling, those in processes of their own too.
@@ -20,11 +17,6 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# The run's own cache of compiled programs, one for all its workers: tests that build the same program again needn't
-# compile it again, and nothing is kept from one run to the next. The first process to come here makes it.
-if "INTERLCM_TESTS_CACHE" not in os.environ:
-    os.environ["INTERLCM_TESTS_CACHE"] = tempfile.mkdtemp(prefix="interlcm-tests-")
-    atexit.register(shutil.rmtree, os.environ["INTERLCM_TESTS_CACHE"], ignore_errors=True)
 
 # What a shell runs in the background ignores Ctrl-C, and so would the programs that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -42,7 +34,6 @@ jaxtyping.install_import_hook("interlcm_jax", "tests.annotations.checked")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
-jax.config.update("jax_compilation_cache_dir", os.environ["INTERLCM_TESTS_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
@@ -69,6 +60,8 @@ def unchecked():
 def pytest_configure(config):
     # xdist keeps the order below; by itself it takes the files with the most tests first.
     config.option.loadscopereorder = False
+    # Beside pytest's own notes: what this run compiles, its other worker and the next run needn't (--cache-clear ends it).
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("programs")))
 
 
 def pytest_collection_modifyitems(items):

@@ -54,6 +54,12 @@ def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licen
 
 def _start_of(saved: dict[str, Any], run: Path) -> tuple[StartConfig, int]:
     """Of a run's configuration, what its frozen networks come from, and its seed."""
+    # Version 0.1 could take a model without some of its networks: what stood in for them isn't saved.
+    if missing := saved.get("start", {}).get("without"):
+        raise InterLCMError(
+            f"{run}: a run of version 0.1 that left out {', '.join(missing)} of the model it started from; export it "
+            "with that version"
+        )
     try:
         return StartConfig(**{name: saved["start"][name] for name in _SOURCES}), saved["seed"]
     except (KeyError, TypeError) as error:

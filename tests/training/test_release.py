@@ -30,10 +30,12 @@ CONFIG = TrainConfig(
 def run(tmp_path_factory):
     """A run with a checkpoint after whose start the weights moved, and the frozen networks it started from."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    # Version 0.2 kept the stage's name alone, and fields that are no more.
+    # Version 0.1 kept the stage's name alone, and fields that are no more.
     old = CONFIG.to_json() | {"stage": "restoration", "autoencoder": {"new_decoder": None}}
     old["start"] = old["start"] | {"without": []}
-    return folder, *save_run(folder, CONFIG, (folder.with_name("old"), old))
+    lacking = old | {"start": old["start"] | {"without": ["visual_encoder"]}}
+    more = (folder.with_name("old"), old), (folder.with_name("lacking"), lacking)
+    return folder, *save_run(folder, CONFIG, *more)
 
 
 def save_run(folder, config, *more):
@@ -71,6 +73,11 @@ def test_a_stages_own_networks_are_left_out(tmp_path):
     assert weights.keys() == frozen.keys() | {path for path in params if not path.startswith("head.")}
     moved = [path for path in params if path in weights and np.array_equal(weights[path], params[path] + 1)]
     assert len(moved) == len([path for path in params if path.startswith("clip_vision.")]) > 10
+
+
+def test_a_run_that_left_networks_out_is_refused(run):
+    with pytest.raises(InterLCMError, match=r"lacking: a run of version 0\.1 that left out visual_encoder"):
+        trained_model(run[0].with_name("lacking"))
 
 
 def test_a_run_of_another_version_is_read_as_far_as_it_counts(run):
