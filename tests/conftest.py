@@ -60,7 +60,7 @@ def unchecked():
 def pytest_configure(config):
     # xdist keeps the order below; by itself it takes the files with the most tests first.
     config.option.loadscopereorder = False
-    # Beside pytest's own notes: what this run compiles, its other worker and the next run needn't (--cache-clear ends it).
+    # Beside pytest's own notes, for the other worker and the next run; --cache-clear ends it.
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("programs")))
 
 
