@@ -24,6 +24,8 @@ from interlcm_jax.models.weights import ShardingRule, fill, misfits, skeleton
 CONFIG = "config.json"
 TASKS = {"restoration": "wavelet", "colorization": "none", "inpainting": "none"}
 FORMAT = 1
+# The small model's: where the restored face begins to be nearer to the original than the face itself.
+LEAVE_SHARP = 0.34
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ class ModelConfig:
         color_fix: the task's default color fix.
         guidance_scale: classifier-free guidance scale that the guidance embedding states.
         image_size: height and width of the aligned faces the weights were trained on, pixels.
+        leave_sharp: faces with more detail than this (`faces.detail`) are left as they are, as restoration would take
+            from it; None: none is.
         weights: where the weights come from and under which license, by network.
     """
 
@@ -58,6 +62,7 @@ class ModelConfig:
     color_fix: str = "wavelet"
     guidance_scale: float = 8.0
     image_size: int = 512
+    leave_sharp: float | None = None
     weights: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict, hash=False)
 
     @classmethod
@@ -126,6 +131,7 @@ class ModelConfig:
             skipped_steps=7,
             guidance_scale=2.0,
             image_size=256,
+            leave_sharp=LEAVE_SHARP,
         )
 
     @property

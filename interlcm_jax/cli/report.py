@@ -31,13 +31,15 @@ class Report:
 
     @property
     def restored(self) -> "list[Outcome]":
-        """Images with faces, which were restored."""
-        return [outcome for outcome in self.outcomes if outcome.faces]
+        """Images with faces, of which all that needed it were restored."""
+        return [outcome for outcome in self.outcomes if outcome.faces or outcome.left]
 
     @property
     def faceless(self) -> list[Job]:
         """Images in which no face was found."""
-        return [outcome.job for outcome in self.outcomes if outcome.error is None and not outcome.faces]
+        return [
+            outcome.job for outcome in self.outcomes if outcome.error is None and not (outcome.faces or outcome.left)
+        ]
 
     @property
     def failed(self) -> "list[Outcome]":
@@ -47,6 +49,12 @@ class Report:
     def __str__(self) -> str:
         faces = sum(outcome.faces for outcome in self.outcomes)
         lines = [f"restored {len(self.restored)} of {len(self.outcomes)} images ({faces} faces) into {self.out}"]
+        if sharp := [outcome for outcome in self.outcomes if outcome.left]:
+            lines.append(
+                f"left {sum(outcome.left for outcome in sharp)} faces as they were, which are sharper than this model "
+                "draws (--leave-sharp off restores them too):"
+            )
+            lines += [f"  {one.job.source}: {one.left} of {one.faces + one.left}" for one in sharp]
         if self.skipped:
             lines.append(f"skipped {len(self.skipped)} that were there already")
         if self.faceless:
@@ -75,7 +83,8 @@ class Report:
         """The summary for scripts; every input is in just one of the four lists."""
         return {
             "restored": [
-                {"input": str(outcome.job.source), "output": str(outcome.job.target), "faces": outcome.faces}
+                {"input": str(outcome.job.source), "output": str(outcome.job.target)}
+                | {"faces": outcome.faces, "left": outcome.left}
                 for outcome in self.restored
             ],
             "no_face": [str(job.source) for job in self.faceless],

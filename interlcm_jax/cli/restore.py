@@ -39,6 +39,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default="auto",
         help="images that keep their colors; auto: near-gray ones (default), keep: all, color: none",
     )
+    add(
+        "--leave-sharp",
+        default="auto",
+        metavar="auto|off|X",
+        help="faces that stay as they are, being sharper than the model draws; X: above this detail (default: auto)",
+    )
     add("--aligned", action="store_true", help="the images are aligned faces, cropped like FFHQ's")
     add("--upscale", type=float, default=2.0, metavar="X", help="how many times larger the result is (default: 2)")
     add("--only-center-face", action="store_true", help="restore only the face nearest the center")
@@ -73,7 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise InterLCMError(f"--workers is {arguments.workers}, but must be at least 1")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InterLCMError(f"{arguments.out}: the folder can't be made (File exists)")
-    options = RestoreOptions(arguments.aligned, arguments.upscale, arguments.only_center_face, arguments.gray)
+    options = RestoreOptions(
+        aligned=arguments.aligned,
+        upscale=arguments.upscale,
+        only_center_face=arguments.only_center_face,
+        gray=arguments.gray,
+        leave_sharp=_sharp(arguments.leave_sharp),
+    )
     index, count = distributed.join(arguments)
     jobs = jobs[index::count]
     left = unfinished(jobs) if arguments.skip_existing else jobs
@@ -81,6 +93,14 @@ def run(arguments: argparse.Namespace) -> int:
     done_now = set(left)
     skipped = [job for job in jobs if job not in done_now]
     return Report(outcomes, arguments.out, skipped, seconds).print(as_json=arguments.json)
+
+
+def _sharp(text: str) -> str | float:
+    """A number where it is one; anything else is `RestoreOptions`' to judge."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _restore(

@@ -21,8 +21,9 @@ from interlcm_jax.pipeline import InterLCM
 from interlcm_jax.runtime.batching import replicated_sharding
 
 RESTORED, ABOUT = "restored", "restoration.json"
-# Aligned faces; near-gray ones keep their colors, as `interlcm restore` and the releases of the field do.
-ALIGNED = RestoreOptions(aligned=True)
+# Aligned faces; gray ones keep their colors, as `interlcm restore` and the releases of the field do. It is the model
+# that is scored: no face is left as it is.
+ALIGNED = RestoreOptions(aligned=True, leave_sharp="off")
 
 
 def model_digest(folder: Path) -> str:

@@ -38,8 +38,8 @@ class MTCNN:
         level_step: size of a level over that of the finer one.
         angles: turns in degrees at which proposed windows are looked at: the nearest to upright scores best. Two find
             more turned faces in poor photos than one, and three take more texture for faces.
-        thresholds: lowest scores that P-Net, R-Net and O-Net let pass. O-Net scores a face once more when it is turned
-            upright, so the score of a result may be lower.
+        thresholds: lowest scores that P-Net, R-Net and O-Net let pass, and O-Net once more when the face is turned
+            upright, which tells faces from wheels and stones best: the score of a result.
         overlaps: what two candidates may share: within a level, over all levels and after R-Net in parts of their
             union, after O-Net in parts of the smaller one.
 
@@ -51,7 +51,7 @@ class MTCNN:
     max_pixels: float = 2e6
     level_step: float = 0.709
     angles: tuple[float, ...] = (-15, 15)
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.85)
+    thresholds: tuple[float, float, float, float] = (0.6, 0.7, 0.85, 0.95)
     overlaps: tuple[float, float, float, float] = (0.5, 0.7, 0.7, 0.5)
 
     def __post_init__(self):
@@ -67,7 +67,7 @@ class MTCNN:
         best = found.strongest(self.overlaps[3], of_smaller=True)
         # Seen upright, the landmarks come out better.
         upright = dataclasses.replace(found[best], angles=_turns(landmarks[best]))
-        found, landmarks = _refined(self._output, copies, upright, 0)
+        found, landmarks = _refined(self._output, copies, upright, self.thresholds[3])
         order = np.argsort(-found.scores, kind="stable")
         # Landmarks count from the center of the first pixel.
         faces = zip(found.boxes[order], landmarks[order] - 0.5, found.scores[order], strict=True)

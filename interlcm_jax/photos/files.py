@@ -45,22 +45,25 @@ class Outcome:
 
     Attributes:
         job: the input file and its result.
-        faces: number of faces restored; 0 where none was found, and no result is written.
+        faces: number of faces restored.
+        left: number of faces left as they are, as they have more detail than the model draws. Where no face was found
+            at all, no result is written.
         error: what went wrong, or None.
     """
 
     job: Job
     faces: int = 0
+    left: int = 0
     error: str | None = None
 
     @classmethod
-    def of(cls, job: Job, result: int | Exception) -> Self:
-        """The outcome of a job that gave a number of faces, or raised an error."""
+    def of(cls, job: Job, result: tuple[int, int] | Exception) -> Self:
+        """The outcome of a job that restored some faces and left some, or raised an error."""
         if isinstance(result, InterLCMError):
             return cls(job, error=str(result))
         if isinstance(result, Exception):
             return cls(job, error=f"{job.source}: {type(result).__name__}: {result}")
-        return cls(job, result)
+        return cls(job, *result)
 
 
 def restore_files(
@@ -124,7 +127,7 @@ def restore_files(
         detector = MTCNN()
     outcomes: dict[Job, Outcome] = {}
 
-    def note(job: Job, result: int | Exception) -> None:
+    def note(job: Job, result: tuple[int, int] | Exception) -> None:
         if isinstance(result, OutputError):
             finished = sum(outcome.error is None for outcome in outcomes.values())
             raise OutputError(f"{result}; {finished} images are done") from result
@@ -179,14 +182,15 @@ class _Files:
         """Reads an image and cuts its faces out."""
         return extract_faces(job.source, self.model.config, self.options, self.detector)
 
-    def write(self, job: Job, extracted: ExtractedFaces, restored: list[np.ndarray | None]) -> int:
+    def write(self, job: Job, extracted: ExtractedFaces, restored: list[np.ndarray | None]) -> tuple[int, int]:
         """Pastes the faces and writes a job's files, the result last, so that one that is there is complete.
 
         Returns:
-            How many faces there are.
+            How many faces were restored, and how many were left as they are.
         """
-        if not restored:
-            return 0
+        left = len(extracted.left)
+        if not restored and not left:
+            return 0, 0
         try:
             pixels, faces = paste_back(extracted, restored, self.model.config, self.options, self.parser)
         except InterLCMError as error:
@@ -199,7 +203,7 @@ class _Files:
             if getattr(error.__cause__, "errno", None) in _NO_MORE_OUTPUT:
                 raise OutputError(str(error)) from error
             raise
-        return len(faces)
+        return len(faces), left
 
     def _write_extras(
         self, job: Job, extracted: ExtractedFaces, pixels: UInt8[np.ndarray, "H W 3"], faces: list[np.ndarray]

@@ -13,8 +13,10 @@ from jaxtyping import Float, UInt8
 from interlcm_jax.arguments import ModelOptions
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.align import align, center_face, large_enough
+from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
 from interlcm_jax.faces.mtcnn_detector import MTCNN
+from interlcm_jax.faces.outline import head_mask
 from interlcm_jax.faces.paste import paste_faces, upscale_photo
 from interlcm_jax.imaging.gray import is_gray, recolor, to_gray
 from interlcm_jax.imaging.io import Photo, fit_square, read_photo
@@ -41,18 +43,32 @@ class RestoreOptions:
         gray: the colors of the result. "color": the networks'. "keep": the image's, so that only light and shade are
             restored. "auto": the image's where it is near-gray, plain or of one tint, else the networks'; for
             colorization always the networks'.
+        leave_sharp: which faces are left as they are, having more detail than the model draws: those above a value of
+            `faces.detail`, or "auto", above the model's own, or "off", none. Only restoration leaves faces.
     """
 
     aligned: bool = False
     upscale: float = 2.0
     only_center_face: bool = False
     gray: str = "auto"
+    leave_sharp: str | float = "auto"
 
     def __post_init__(self):
         if self.gray not in GRAY:
             raise InterLCMError(f"gray is {self.gray!r}, but must be one of {', '.join(GRAY)}")
         if not 1 <= self.upscale <= 16:
             raise InterLCMError(f"upscale is {self.upscale}, but must be from 1 to 16")
+        number = isinstance(self.leave_sharp, int | float) and self.leave_sharp >= 0
+        if not number and self.leave_sharp not in ("auto", "off"):
+            raise InterLCMError(f"leave_sharp is {self.leave_sharp!r}, but must be auto, off or a number from 0")
+
+    def sharp(self, config: ModelConfig) -> float:
+        """The detail above which faces are left as they are, infinite where none is."""
+        if self.leave_sharp == "off" or config.task != "restoration":
+            return np.inf
+        if self.leave_sharp == "auto":
+            return np.inf if config.leave_sharp is None else config.leave_sharp
+        return float(self.leave_sharp)
 
 
 DEFAULT = RestoreOptions()
@@ -64,13 +80,17 @@ class ExtractedFaces:
 
     Attributes:
         photo: the file's content; photos whose shorter side is shorter than a face are enlarged to that.
-        faces: the faces cut out, uint8 RGB at the model's size.
-        matrices: for each face, from the photo's pixels to the face's; none for an aligned face.
+        faces: the faces to restore, uint8 RGB at the model's size.
+        matrices: for each of them, from the photo's pixels to the face's; none for an aligned face.
+        landmarks: for each of them, of eyes, nose and mouth, in pixels of the photo; none for an aligned face.
+        left: faces that are too sharp to be restored, which stay as they are.
     """
 
     photo: Photo
     faces: list[UInt8[np.ndarray, "S S 3"]]
     matrices: list[Float[np.ndarray, "2 3"]] = dataclasses.field(default_factory=list)
+    landmarks: list[Float[np.ndarray, "5 2"]] = dataclasses.field(default_factory=list)
+    left: list[UInt8[np.ndarray, "S S 3"]] = dataclasses.field(default_factory=list)
 
 
 def restore_photo(
@@ -130,15 +150,27 @@ def extract_faces(
         InterLCMError: the file can't be read.
     """
     photo = photo if isinstance(photo, Photo) else read_photo(photo)
-    size = config.image_size
+    size, sharp = config.image_size, options.sharp(config)
     if options.aligned:
-        return ExtractedFaces(photo, [_as_trained(fit_square(photo.pixels, size), config)])
-    photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, _enlargement(photo.pixels, size)))
+        face = fit_square(photo.pixels, size)
+        if detail(face, size / min(photo.pixels.shape[:2])) > sharp:
+            return ExtractedFaces(photo, [], left=[face])
+        return ExtractedFaces(photo, [_as_trained(face, config)])
+    enlargement = _enlargement(photo.pixels, size)
+    photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, enlargement))
     found = large_enough(detector(photo.pixels))
     if options.only_center_face and found:
         found = [center_face(found, photo.pixels)]
-    cut = [align(photo.pixels, face.landmarks, size) for face in found]
-    return ExtractedFaces(photo, [_as_trained(face, config) for face, _ in cut], [matrix for _, matrix in cut])
+    extracted = ExtractedFaces(photo, [])
+    for one in found:
+        face, matrix = align(photo.pixels, one.landmarks, size)
+        if detail(face, enlargement * np.linalg.det(matrix[:, :2]) ** 0.5) > sharp:
+            extracted.left.append(face)
+            continue
+        extracted.faces.append(_as_trained(face, config))
+        extracted.matrices.append(matrix)
+        extracted.landmarks.append(one.landmarks)
+    return extracted
 
 
 def paste_back(
@@ -155,7 +187,8 @@ def paste_back(
         restored: its faces, restored, in the same order; None for one that isn't finite.
         config: the model's.
         options: those that `extract_faces` took.
-        parser: masks of what is face; without it the faces' squares are pasted with soft edges.
+        parser: masks of what is face; without it they are made from landmarks and colors (`faces.outline`), and for
+            tasks but restoration the faces' squares are pasted with soft edges.
 
     Raises:
         InterLCMError: the networks gave NaN or infinity for a face.
@@ -165,9 +198,13 @@ def paste_back(
     if keeps_colors(extracted.photo.pixels, config, options):
         restored = [recolor(face, lq) for face, lq in zip(restored, extracted.faces, strict=True)]
     if options.aligned:
-        return restored[0], restored
+        return (restored or extracted.left)[0], restored
     ground = upscale_photo(extracted.photo.pixels, options.upscale)
-    masks = list(parser(np.stack(restored))) if parser and restored else None
+    masks = None
+    if parser and restored:
+        masks = list(parser(np.stack(restored)))
+    elif config.task == "restoration":
+        masks = _head_masks(extracted, restored)
     return paste_faces(ground, restored, extracted.matrices, options.upscale, masks), restored
 
 
@@ -183,6 +220,11 @@ def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, option
     if options.gray != "auto":
         return options.gray == "keep"
     return config.task != "colorization" and is_gray(pixels)
+
+
+def _head_masks(extracted: ExtractedFaces, restored: list[UInt8[np.ndarray, "S S 3"]]) -> list[np.ndarray]:
+    places = zip(extracted.faces, restored, extracted.matrices, extracted.landmarks, strict=True)
+    return [head_mask(lq, face, points @ matrix[:, :2].T + matrix[:, 2]) for lq, face, matrix, points in places]
 
 
 def _as_trained(face: UInt8[np.ndarray, "S S 3"], config: ModelConfig) -> UInt8[np.ndarray, "S S 3"]:

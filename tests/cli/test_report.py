@@ -29,3 +29,17 @@ def test_names_that_cannot_be_shown_cost_no_summary(monkeypatch, encoding, as_js
         assert json.loads(stream.read())["no_face"] == NAMES
     else:
         assert "found no face in 3" in stream.read()
+
+
+def test_faces_that_were_left_are_counted_and_their_files_named():
+    jobs = [Job(Path(f"{i}.png"), Path("out") / f"{i}.png") for i in range(4)]
+    outcomes = [Outcome(jobs[0], 2), Outcome(jobs[1], 1, left=3), Outcome(jobs[2], left=1), Outcome(jobs[3])]
+    report = Report(outcomes, Path("out"))
+    lines = str(report).splitlines()
+    assert lines[0] == "restored 3 of 4 images (3 faces) into out"
+    assert lines[1].startswith("left 4 faces as they were, which are sharper than this model draws")
+    assert lines[2:4] == ["  1.png: 3 of 4", "  2.png: 1 of 1"]
+    assert "found no face in 1" in lines[4]
+    summary = report.to_json()
+    assert [(entry["faces"], entry["left"]) for entry in summary["restored"]] == [(2, 0), (1, 3), (0, 1)]
+    assert summary["no_face"] == ["3.png"]

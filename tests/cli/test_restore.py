@@ -45,7 +45,7 @@ def test_whole_photos_and_the_summary_of_those_without_a_face(model, tmp_path, c
     assert main(["restore", "--model", str(model), "wall.png", "a.png", "-o", "out", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["no_face"] == ["wall.png"]
-    assert summary["restored"] == [{"input": "a.png", "output": "out/a.png", "faces": 1}]
+    assert summary["restored"] == [{"input": "a.png", "output": "out/a.png", "faces": 1, "left": 0}]
     assert names(tmp_path / "out") == ["a.png"]
 
 
@@ -97,7 +97,7 @@ def test_what_is_there_is_skipped(model, tmp_path, capsys, monkeypatch):
     summary = json.loads(capsys.readouterr().out)
     assert summary.pop("seconds") > 0
     assert summary == {
-        "restored": [{"input": str(good[0]), "output": "out/done.png", "faces": 1}],
+        "restored": [{"input": str(good[0]), "output": "out/done.png", "faces": 1, "left": 0}],
         "no_face": [],
         "failed": [{"input": "missing.png", "error": "missing.png: no such file"}],
         "skipped": [{"input": str(good[1]), "output": "out/there.png"}],

@@ -284,6 +284,16 @@ def test_faces_and_comparisons_are_saved_too(tmp_path):
     np.testing.assert_array_equal(read(f"out/{faces[0]}"), read(f"out/{faces[1]}") // 2)
 
 
+def test_a_photo_whose_faces_are_all_sharp_is_written_too():
+    photo = save("sharp.png", data.astronaut())
+    model = Darkening()
+    options = RestoreOptions(upscale=1, leave_sharp=0.01)
+    [outcome] = restore_files(model, "sharp.png", "out", options, comparison=True)
+    assert (outcome.faces, outcome.left, outcome.error) == (0, 1, None)
+    np.testing.assert_array_equal(read("out/sharp.png"), photo)
+    assert Path("out/comparisons/sharp.png").exists()
+
+
 def test_a_result_that_is_there_is_complete():
     save("a.png", data.astronaut())
     Path("out").mkdir()

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from skimage import data
@@ -142,16 +143,49 @@ def test_side_by_side():
     assert (sheet[:, :12].max(), sheet[:, 12:].min()) == (0, 9)
 
 
-@pytest.mark.parametrize("wrong", [{"gray": "sepia"}, {"upscale": 0.5}, {"upscale": 100}, {"upscale": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"gray": "sepia"}, {"leave_sharp": "on"}, {"leave_sharp": -1}, {"leave_sharp": float("nan")}]
+    + [{"upscale": factor} for factor in (0.5, 100, float("nan"))],
+)
 def test_options_that_do_not_exist(wrong):
     with pytest.raises(InterLCMError, match=next(iter(wrong))):
         RestoreOptions(**wrong)
 
 
+SHARP = dataclasses.replace(CONFIG, leave_sharp=0.34)
+
+
+@pytest.mark.parametrize(
+    ("config", "leave_sharp", "left"),
+    [(SHARP, "auto", True), (SHARP, "off", False), (CONFIG, "auto", False), (CONFIG, 0.2, True), (SHARP, 50, False)]
+    + [(dataclasses.replace(SHARP, task=task), 0.1, False) for task in ("inpainting", "colorization")],
+)
+def test_faces_sharper_than_the_model_draws_stay_as_they_are(config, leave_sharp, left):
+    lines = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    lines[::12] = 220
+    photo = np.concatenate([lines, cv2.GaussianBlur(lines, (0, 0), 4)], axis=1)
+    options = RestoreOptions(upscale=1, leave_sharp=leave_sharp)
+    detector = finding(face(0, 0, SIZE), face(SIZE, 0, SIZE))
+    extracted = extract_faces(Photo(photo), config, options, detector)
+    assert (len(extracted.faces), len(extracted.left)) == ((1, 1) if left else (2, 0))
+    result, faces = paste_back(extracted, [cut // 2 for cut in extracted.faces], config, options)
+    assert len(faces) == len(extracted.faces)
+    assert (result[:, :SIZE] == photo[:, :SIZE]).all() == left
+    assert (result[:, SIZE:] != photo[:, SIZE:]).any()
+    # One face alone, aligned: the same.
+    options = dataclasses.replace(options, aligned=True)
+    extracted = extract_faces(Photo(lines), config, options, None)
+    assert (len(extracted.faces), len(extracted.left)) == ((0, 1) if left else (1, 0))
+    result, faces = paste_back(extracted, [cut // 2 for cut in extracted.faces], config, options)
+    assert (result == lines).all() == left
+
+
 def test_one_photo_at_once():
     photo, model, options = astronaut(), Darkening(), RestoreOptions(upscale=1)
     result = restore_photo(model, Photo(photo), options, finding(face(80, 20, SIZE)), batch_size=2, seed=7)
-    place = np.s_[20 + SIZE // 4 : 20 + SIZE * 3 // 4, 80 + SIZE // 4 : 80 + SIZE * 3 // 4]
+    # From the eyes to the mouth: around the face only what the restoration leaves alike is pasted.
+    place = np.s_[20 + SIZE // 2 : 20 + SIZE * 3 // 4, 80 + SIZE * 3 // 8 : 80 + SIZE * 5 // 8]
     assert np.abs(result[place].astype(int) - photo[place] // 2).max() <= 3
     assert model.options == [{"batch_size": 2, "seed": 7}]
 
