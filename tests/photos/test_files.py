@@ -285,10 +285,12 @@ def test_faces_and_comparisons_are_saved_too(tmp_path):
 
 
 def test_a_photo_whose_faces_are_all_sharp_is_written_too():
-    photo = save("sharp.png", data.astronaut())
-    model = Darkening()
-    options = RestoreOptions(upscale=1, leave_sharp=0.01)
-    [outcome] = restore_files(model, "sharp.png", "out", options, comparison=True)
+    lines = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    lines[::12] = 220
+    photo = save("sharp.png", lines)
+    options = RestoreOptions(upscale=1, leave_sharp=0.3)
+    detector = finding(face(0, 0, SIZE))
+    [outcome] = restore_files(Darkening(), "sharp.png", "out", options, detector=detector, comparison=True)
     assert (outcome.faces, outcome.left, outcome.error) == (0, 1, None)
     np.testing.assert_array_equal(read("out/sharp.png"), photo)
     assert Path("out/comparisons/sharp.png").exists()
