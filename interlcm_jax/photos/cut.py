@@ -1,0 +1,37 @@
+"""Faces cut out of photos, aligned as FFHQ's: to train on, to test on, or to restore one by one."""
+
+from pathlib import Path
+
+import numpy as np
+
+from interlcm_jax.faces.align import align, large_enough
+from interlcm_jax.faces.detect import Detector
+from interlcm_jax.imaging.io import read_photo, write_photo
+from interlcm_jax.photos.plan import Job
+
+
+def cut_faces(job: Job, size: int, detector: Detector, *, min_size: float = 0) -> list[Path]:
+    """Writes the faces of one photo, the largest first.
+
+    Args:
+        job: the photo, and the file of its first face; the others are NAME.2, NAME.3 and so on.
+        size: of the aligned faces, pixels.
+        detector: finds the faces.
+        min_size: smaller faces are left out: pixels of the photo that the aligned square covers, along one side.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InterLCMError: the photo can't be read, or a face can't be written.
+    """
+    pixels = read_photo(job.source).pixels
+    cut = [align(pixels, face.landmarks, size) for face in large_enough(detector(pixels))]
+    sides = [size / np.linalg.det(matrix[:, :2]) ** 0.5 for _, matrix in cut]
+    order = [i for i in np.argsort(sides, kind="stable")[::-1] if sides[i] >= min_size]
+    files = []
+    for number, i in enumerate(order, 1):
+        name = job.target.name if number == 1 else f"{job.target.stem}.{number}{job.target.suffix}"
+        files.append(job.target.with_name(name))
+        write_photo(files[-1], cut[i][0])
+    return files
