@@ -79,6 +79,13 @@ def test_a_gray_face(detect, portrait):
     assert_landmarks(face, LANDMARKS)
 
 
+def test_what_scores_low_upright_is_no_face(detect, portrait):
+    [face] = detect(portrait)
+    assert face.score > detect.thresholds[3] == 0.95
+    strict = MTCNN(thresholds=(0.6, 0.7, 0.85, face.score))
+    assert strict(portrait) == []
+
+
 def test_no_face(detect):
     assert detect(skimage.data.coffee()[:200, :200]) == []
 
