@@ -2,6 +2,7 @@
 
 from typing import TypedDict
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -68,8 +69,12 @@ def check_noise(noise: Array, calls: int, lq_shape: tuple[int, ...], config: Mod
         )
 
 
-def check_seed(seed: int) -> np.uint32:
-    """A seed, which is 32 bits wide."""
+def check_seed(seed: int | Array) -> np.uint32 | Array:
+    """A seed, which is 32 bits wide; within a user's traced function it may be traced too."""
+    if isinstance(seed, jax.core.Tracer):
+        if seed.ndim or not jnp.issubdtype(seed.dtype, jnp.integer):
+            raise InterLCMError(f"seed is {seed.dtype}{list(seed.shape)}, but must be one integer")
+        return seed.astype(jnp.uint32)
     return np.uint32(_integer("seed", seed, 0, 2**32 - 1))
 
 
@@ -81,8 +86,10 @@ def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
     return color_fix
 
 
-def check_fidelity(fidelity: float) -> np.float32 | None:
-    """The fidelity knob, 0 to 1; None for 0, which needs no blend."""
+def check_fidelity(fidelity: float | Array) -> np.float32 | Array | None:
+    """The fidelity knob, 0 to 1; None for 0, which needs no blend. A traced one is taken as it is."""
+    if isinstance(fidelity, jax.core.Tracer):
+        return fidelity.astype(jnp.float32)
     if not isinstance(fidelity, int | float | np.floating) or not 0 <= fidelity <= 1:
         raise InterLCMError(f"fidelity is {fidelity!r}, but must be a number from 0 to 1")
     return np.float32(fidelity) if fidelity else None

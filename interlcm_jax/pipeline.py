@@ -159,14 +159,17 @@ class InterLCM:
         self,
         lq: UInt8[Array | np.ndarray, "B H W 3"] | Float[Array | np.ndarray, "B H W 3"],
         noise: Float[Array | np.ndarray, "calls b h w L"] | None = None,
-        seed: int = 0,
+        seed: int | Array = 0,
         color_fix: str | None = None,
         *,
         num_network_calls: int | None = None,
-        fidelity: float = 0.0,
+        fidelity: float | Array = 0.0,
         vae_slice: int | None = None,
     ) -> UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"]:
         """Restores aligned faces, as one batch; it is split over the devices that each hold a copy of the weights.
+
+        Within a function of yours that JAX traces (`jax.jit`, `jax.grad`, `jax.lax.map`, `jax.export`) it becomes part
+        of that program, and seed and fidelity may be traced as well.
 
         Args:
             lq: RGB images, uint8 or float in [-1, 1]; the weights were trained at `config.image_size`, other sizes
@@ -216,10 +219,10 @@ class InterLCM:
         self,
         lq: Array,
         noise: Array | None = None,
-        seed: int = 0,
+        seed: int | Array = 0,
         color_fix: str | None = None,
         num_network_calls: int | None = None,
-        fidelity: float = 0.0,
+        fidelity: float | Array = 0.0,
         vae_slice: int | None = None,
     ) -> tuple[Array, Array]:
         """Checks what `restore` is asked for and starts it: the images to come, and which of them are finite."""
@@ -230,11 +233,17 @@ class InterLCM:
             check_noise(noise, calls, lq.shape, self.config)
         seed, fix, blend = check_seed(seed), check_color_fix(color_fix, self.config), check_fidelity(fidelity)
         vae_slice = check_vae_slice(vae_slice)
+        if _traced(lq, noise, seed, blend):
+            # The outer program has the say over devices and compiler options.
+            lq = jnp.asarray(lq)
+            return _run(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, None, vae_slice)
         mesh, count = replicated_mesh(self.weights), lq.shape[0]
         if mesh is not None:
             whole = -(-count // mesh.size) * mesh.size
             lq = jax.device_put(pad(lq, whole), NamedSharding(mesh, PartitionSpec(mesh.axis_names)))
             noise = noise if noise is None or noise.shape[1] == 1 else pad(noise, whole, axis=1)
+        # Said explicitly: programs that forbid implicit transfers (`jax.transfer_guard`) can restore too.
+        seed, blend = jax.device_put((seed, blend), None if mesh is None else NamedSharding(mesh, PartitionSpec()))
         program = _program(platform_of(self.weights))
         result = program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh, vae_slice)
         return jax.tree.map(lambda array: array[:count], result) if mesh is not None else result
@@ -257,6 +266,11 @@ class InterLCM:
                 if dtype is not None:
                     weights = {path: weight.astype(jnp.dtype(dtype)) for path, weight in weights.items()}
                 write_safetensors(weights_file(temporary, name), weights)
+
+
+def _traced(*values: object) -> bool:
+    """Whether JAX traces what is done with these values, or traces anything here at all."""
+    return any(isinstance(value, jax.core.Tracer) for value in (*values, jax.lax.iota(jnp.int32, 1)))
 
 
 def _named(sharding: ShardingRule, name: str, path: str, shape: tuple[int, ...]) -> jax.sharding.Sharding:

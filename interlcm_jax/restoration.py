@@ -126,9 +126,14 @@ def in_slices(function: Callable[[Array], Array], size: int | None, x: Float[Arr
     return out if whole == x.shape[0] else jnp.concatenate([out, function(x[whole:])])
 
 
+def seed_key(seed: int | Array) -> Array:
+    """The key of a seed, always of the same generator: what a seed draws doesn't depend on `jax_default_prng_impl`."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
 def draw_noise(seed: Array, num_network_calls: int, shape: tuple[int, int, int]) -> Float[Array, "calls 1 h w L"]:
     """The noise of a seed: call c's is a function of (seed, c) alone, and the same for every image of a batch."""
-    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(num_network_calls))
+    keys = jax.vmap(functools.partial(jax.random.fold_in, seed_key(seed)))(jnp.arange(num_network_calls))
     return jax.vmap(lambda key: jax.random.normal(key, (1, *shape), jnp.float32))(keys)
 
 

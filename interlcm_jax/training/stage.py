@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.model_folder import ModelConfig
-from interlcm_jax.restoration import Networks
+from interlcm_jax.restoration import Networks, seed_key
 from interlcm_jax.training.losses import LossConfig
 
 ENCODERS = ("visual_encoder", "spatial_encoder")  # what InterLCM trains; the other networks are frozen there
@@ -26,7 +26,7 @@ Key = Callable[[int], Any]  # from a stream's number to its key at this step
 
 def stream(seed: int, number: int, step: Array) -> Any:
     """The key of a stream at a step: a function of (seed, stream, step)."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), step)
+    return jax.random.fold_in(jax.random.fold_in(seed_key(seed), number), step)
 
 
 class Generated(NamedTuple):

@@ -27,7 +27,7 @@ from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoderConfig
 from interlcm_jax.models.weights import abstract, flat_weights, skeleton
-from interlcm_jax.restoration import Networks
+from interlcm_jax.restoration import Networks, seed_key
 from interlcm_jax.runtime.compiler_options import run_once_options
 from interlcm_jax.training.config import StartConfig, TrainConfig
 from interlcm_jax.training.losses import Judges
@@ -232,7 +232,7 @@ def _published_config(start: StartConfig, image_size: int, networks: dict[str, n
 
 def _fill_randomly(network: nnx.Module, seed: int, stream: int, mesh: Mesh) -> None:
     """Fills an abstract network with its initial weights, each made where it lies."""
-    key = jax.random.fold_in(jax.random.key(seed), stream)
+    key = jax.random.fold_in(seed_key(seed), stream)
     specs = skeleton(network)
 
     def make() -> Weights:

@@ -142,7 +142,8 @@ def _zero(after: Array) -> Float[Array, ""]:
     XLA:CPU starts early whatever it can: without this it would hold the transformed kernels and the empty outputs of
     all of a network's convolutions at once, gigabytes of them.
     """
-    return lax.clamp(0.0, after[(0,) * after.ndim], 0.0)
+    zero = jnp.zeros((), after.dtype)
+    return lax.clamp(zero, after[(0,) * after.ndim], zero)
 
 
 def _both_ways(matrix: Matrix, x: Float[Array, "n N"], zero: Array | float = 0.0) -> Float[Array, "m N"]:
