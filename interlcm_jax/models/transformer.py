@@ -1,4 +1,8 @@
-"""The spatial transformer of Stable Diffusion 1.5: self-attention, cross-attention to the context, GEGLU."""
+"""The spatial transformer of Stable Diffusion 1.5: self-attention, cross-attention to the context, GEGLU.
+
+Where a layer is one of `models.layers`, its weights are multiplied in the shape that suits attention; any other that a
+user put in its place (LoRA, a quantized layer) is called.
+"""
 
 from typing import Unpack
 
@@ -35,10 +39,14 @@ class Attention(nnx.Module):
 
     def _heads(self, to: Linear, x: Float[Array, "B T D"]) -> Float[Array, "B T N K"]:
         """Projects x and splits it by heads: splits the kernel, since a TPU would copy the product to split it."""
+        if type(to) is not Linear:
+            return to(x).reshape(*x.shape[:2], self.num_heads, -1)
         kernel = to.kernel.get_value().astype(to.dtype)
         return jnp.einsum("btd,dnk->btnk", x.astype(to.dtype), kernel.reshape(len(kernel), self.num_heads, -1))
 
     def _joined(self, heads: Float[Array, "B T N K"]) -> Float[Array, "B T D"]:
+        if type(self.to_out[0]) is not Linear:
+            return self.to_out[0](heads.reshape(*heads.shape[:2], -1))
         kernel, bias = _weights(self.to_out[0], heads)
         return jnp.einsum("btnk,nkd->btd", heads, kernel.reshape(*heads.shape[2:], -1)) + bias
 
@@ -60,6 +68,8 @@ class FeedForward(nnx.Module):
 
         Of few tokens by one product: to halve the kernel, a copy, would take more than it saves.
         """
+        if type(self.proj) is not Linear:
+            return jnp.split(self.proj(x), 2, axis=-1)
         kernel, bias = _weights(self.proj, x)
         if x.shape[0] * x.shape[1] <= kernel.shape[1]:
             return jnp.split(x @ kernel + bias, 2, axis=-1)
@@ -116,6 +126,8 @@ def _pointwise(conv: Conv, tokens: Float[Array, "B T C"]) -> Float[Array, "B T D
     As a convolution of the map it would make a TPU keep all tokens between the two as a map, in a layout that attention
     and LayerNorm are slow in.
     """
+    if type(conv) is not Conv:
+        return conv(tokens[:, :, None])[:, :, 0]
     kernel, bias = _weights(conv, tokens)
     return tokens @ kernel[0, 0] + bias
 

@@ -68,6 +68,8 @@ class Upsample(nnx.Module):
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
         """Repeats every position in a 2x2 square and smooths."""
+        if type(self.conv) is not Conv:
+            return upsample_then_conv(self.conv, x)
         choose = functools.partial(jax.lax.platform_dependent, tpu=upsample_within_conv, default=upsample_then_conv)
         # As in `attention`: the backward pass needs no more than the inputs.
         return jax.checkpoint(choose)(self.conv, x)
