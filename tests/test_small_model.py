@@ -49,18 +49,15 @@ def test_it_is_the_default_and_says_so():
 
 @pytest.mark.usefixtures("no_download")
 def test_the_readmes_first_command_restores_its_photo(tmp_path):
-    """The face comes more than half as sharp as the original and stays the one it was; what isn't face stays too.
-
-    Its structure is as near to the original's as the low-quality face is, hardly nearer (docs/small-model.md).
-    """
+    """The face comes out far sharper and nearer to the original; what isn't face stays."""
     assert main(["restore", str(PHOTO), "-o", str(tmp_path), "--upscale", "1"]) == 0
     before, after = (np.asarray(Image.open(path)) for path in (PHOTO, tmp_path / "astronaut.png"))
     # Photos under 512 pixels are enlarged to that first.
     after = np.asarray(Image.fromarray(after).resize(before.shape[1::-1], Image.Resampling.LANCZOS))
     original = astronaut()[SHOWN]
     near = [float(ssim(image[FACE][None], original[FACE][None])[0]) for image in (before, after)]
-    assert near[1] > near[0] - 0.01, near
+    assert near[1] > near[0] + 0.01, near
     sharp = [float(laplacian_variance(image[FACE][None])[0]) for image in (before, after, original)]
-    assert 0.5 * sharp[2] < sharp[1] < sharp[2], sharp
+    assert max(5 * sharp[0], 0.3 * sharp[2]) < sharp[1] < sharp[2], sharp
     rest = np.abs(after[250:].astype(int) - before[250:]).mean()
     assert rest < 1, rest
