@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ SAME = 1e-4  # relative, of losses and norms on other devices
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Faces, and the cache that the processes share their compiled programs in."""
+    """A folder of faces."""
     folder = tmp_path_factory.mktemp("train")
     (folder / "faces").mkdir()
     for i in range(24):
@@ -48,7 +49,9 @@ def start(folder: Path, run: str, *options: str, devices: int = 1) -> subprocess
     environment = {
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "INTERLCM_CACHE": str(folder / "cache"),
+        # They take many steps of one program: worth optimizing.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "PYTHONPATH": str(REPOSITORY),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
