@@ -25,7 +25,7 @@ CONFIG = "config.json"
 TASKS = {"restoration": "wavelet", "colorization": "none", "inpainting": "none"}
 FORMAT = 1
 # The small model's: where the restored face begins to be nearer to the original than the face itself.
-LEAVE_SHARP = 0.34
+LEAVE_SHARP = 0.17
 
 
 @dataclasses.dataclass(frozen=True)

@@ -153,7 +153,7 @@ def test_options_that_do_not_exist(wrong):
         RestoreOptions(**wrong)
 
 
-SHARP = dataclasses.replace(CONFIG, leave_sharp=0.34)
+SHARP = dataclasses.replace(CONFIG, leave_sharp=0.17)
 
 
 @pytest.mark.parametrize(
