@@ -133,8 +133,9 @@ def test_faces_do_not_depend_on_the_batch(detect, portrait, monkeypatch):
     [expected] = detect(portrait)
     monkeypatch.setattr(mtcnn_detector, "CROPS", 3)  # several batches, the last one filled up
     [actual] = detect(portrait)
-    np.testing.assert_allclose(actual.box, expected.box, atol=1e-3)
-    np.testing.assert_allclose(actual.landmarks, expected.landmarks, atol=1e-3)
+    # Pixels. Batches of other sizes are summed in other orders: 1.4e-3 with jax 0.12, at each of three networks.
+    np.testing.assert_allclose(actual.box, expected.box, atol=3e-3)
+    np.testing.assert_allclose(actual.landmarks, expected.landmarks, atol=3e-3)
 
 
 def test_threads_share_a_detector(detect, portrait):
