@@ -10,7 +10,7 @@ fields (`--batch-size 2`) hold for every stage that is run; a field that one of 
 needs a download.
 
 Hardware: one GPU, at 24 images a step; two CPU cores run it too, but far more slowly. The weights in the package were
-made by the longer recipe of commit 2d9a87b, so the numbers of its model card aren't this recipe's.
+made in other steps, which their model card has, so its numbers aren't this recipe's.
 """
 
 import dataclasses

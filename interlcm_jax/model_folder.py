@@ -155,6 +155,9 @@ class ModelConfig:
         Raises:
             InterLCMError: two networks don't (every pair is named), or there is no such setting.
         """
+        sharp = self.leave_sharp
+        if sharp is not None and (not isinstance(sharp, int | float) or not sharp >= 0):
+            raise InterLCMError(f"leave_sharp is {sharp!r}, but must be a number from 0, or null")
         clip, visual, spatial, unet = self.clip_vision, self.visual_encoder, self.spatial_encoder, self.unet
         pairs = {
             "CLIP's tokens and the Visual Encoder's": (clip.num_tokens, visual.tokens),

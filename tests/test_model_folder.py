@@ -116,6 +116,8 @@ def test_a_file_in_the_folders_place(tmp_path):
         (None, "image_size", 60, "image_size is 60, but must be a multiple of 8"),
         (None, "task", "sharpening", "task is 'sharpening'"),
         (None, "color_fix", "sepia", "color_fix is 'sepia'"),
+        (None, "leave_sharp", "0.2", "leave_sharp is '0.2'"),
+        (None, "leave_sharp", -1, "leave_sharp is -1"),
     ],
 )
 def test_settings_that_do_not_fit_each_other(folder, network, setting, value, message):

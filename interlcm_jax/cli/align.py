@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
             none.append(job.source)
     print(f"cut {faces} faces of {arguments.size} pixels out of {len(jobs)} photos into {arguments.out}")
     if none:
-        print(f"found none in {len(none)}{' that is large enough' if arguments.min_size else ''}:")
+        wanted = f"face of {arguments.min_size:g} pixels or more" if arguments.min_size else "face"
+        print(f"found no {wanted} in {len(none)}:")
         print("\n".join(f"  {source}" for source in none))
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)

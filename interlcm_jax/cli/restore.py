@@ -37,7 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--gray",
         choices=("auto", "keep", "color"),
         default="auto",
-        help="images that keep their colors; auto: near-gray ones (default), keep: all, color: none",
+        help="images that keep their colors; auto: gray and toned ones (default), keep: all, color: none",
     )
     add(
         "--leave-sharp",

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-# The head is looked for in a copy of this size: its outline is smooth, and the time is a hundredth of a restoration's.
+# The head is looked for in a copy of this size, as its outline is smooth and the time goes with the pixels.
 SIZE = 128
-ROUNDS = 3
+ROUNDS = 2
 # Half axes of ellipses about the face, in distances from the eyes to the mouth: to the sides, up and down from the
 # middle between eyes and mouth. What is within the first is face, what is beyond the last is not.
 CERTAIN = (0.95, 1.3, 1.15)

@@ -41,8 +41,8 @@ class RestoreOptions:
         upscale: how many times larger than the photo the result is, 1 to 16; aligned faces ignore it.
         only_center_face: of several faces, only the one nearest the photo's center is restored.
         gray: the colors of the result. "color": the networks'. "keep": the image's, so that only light and shade are
-            restored. "auto": the image's where it is near-gray, plain or of one tint, else the networks'; for
-            colorization always the networks'.
+            restored. "auto": the image's where it is gray or toned, else the networks'; for colorization always
+            the networks'.
         leave_sharp: which faces are left as they are, having more detail than the model draws: those above a value of
             `faces.detail`, or "auto", above the model's own, or "off", none. Only restoration leaves faces.
     """
@@ -61,14 +61,6 @@ class RestoreOptions:
         number = isinstance(self.leave_sharp, int | float) and self.leave_sharp >= 0
         if not number and self.leave_sharp not in ("auto", "off"):
             raise InterLCMError(f"leave_sharp is {self.leave_sharp!r}, but must be auto, off or a number from 0")
-
-    def sharp(self, config: ModelConfig) -> float:
-        """The detail above which faces are left as they are, infinite where none is."""
-        if self.leave_sharp == "off" or config.task != "restoration":
-            return np.inf
-        if self.leave_sharp == "auto":
-            return np.inf if config.leave_sharp is None else config.leave_sharp
-        return float(self.leave_sharp)
 
 
 DEFAULT = RestoreOptions()
@@ -150,10 +142,10 @@ def extract_faces(
         InterLCMError: the file can't be read.
     """
     photo = photo if isinstance(photo, Photo) else read_photo(photo)
-    size, sharp = config.image_size, options.sharp(config)
+    size = config.image_size
     if options.aligned:
         face = fit_square(photo.pixels, size)
-        if detail(face, size / min(photo.pixels.shape[:2])) > sharp:
+        if _is_sharp(face, size / min(photo.pixels.shape[:2]), options, config):
             return ExtractedFaces(photo, [], left=[face])
         return ExtractedFaces(photo, [_as_trained(face, config)])
     enlargement = _enlargement(photo.pixels, size)
@@ -164,7 +156,7 @@ def extract_faces(
     extracted = ExtractedFaces(photo, [])
     for one in found:
         face, matrix = align(photo.pixels, one.landmarks, size)
-        if detail(face, enlargement * np.linalg.det(matrix[:, :2]) ** 0.5) > sharp:
+        if _is_sharp(face, enlargement * np.linalg.det(matrix[:, :2]) ** 0.5, options, config):
             extracted.left.append(face)
             continue
         extracted.faces.append(_as_trained(face, config))
@@ -220,6 +212,14 @@ def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, option
     if options.gray != "auto":
         return options.gray == "keep"
     return config.task != "colorization" and is_gray(pixels)
+
+
+def _is_sharp(face: UInt8[np.ndarray, "S S 3"], enlarged: float, options: RestoreOptions, config: ModelConfig) -> bool:
+    """Whether a face is left as it is (see `RestoreOptions.leave_sharp`)."""
+    bound = config.leave_sharp if options.leave_sharp == "auto" else options.leave_sharp
+    if config.task != "restoration" or bound is None or bound == "off":
+        return False
+    return detail(face, enlarged) > bound
 
 
 def _head_masks(extracted: ExtractedFaces, restored: list[UInt8[np.ndarray, "S S 3"]]) -> list[np.ndarray]:

@@ -31,6 +31,13 @@ def face(left: float, top: float, side: float, turn: float = 0) -> Face:
     return Face(np.array([left, top, left + side, top + side], float), landmarks, 1.0)
 
 
+def sharp_face() -> np.ndarray:
+    """A square of few, sharp lines."""
+    lines = np.full((SIZE, SIZE, 3), 120, np.uint8)
+    lines[::12] = 220
+    return lines
+
+
 def finding(*faces: Face):
     """A detector that always finds these, and keeps the photos it saw."""
     seen = []

@@ -39,11 +39,11 @@ def test_the_command_names_what_it_could_not_do(tmp_path, capsys, monkeypatch):
     assert main(["align", "in", "-o", "faces", "--size", "128"]) == 1
     output = capsys.readouterr()
     assert "cut 1 faces of 128 pixels out of 3 photos into faces" in output.out
-    assert "found none in 1:\n  in/wall.png" in output.out
+    assert "found no face in 1:\n  in/wall.png" in output.out
     assert "failed: in/bad.png: not an image" in output.err
     assert [path for path in Path("faces").rglob("*") if path.is_file()] == [Path("faces/more/a.png")]
     # A training set takes them.
     assert main(["dataset", "faces", "-o", "set", "--size", "128"]) == 0
     assert main(["align", "in/more", "-o", "large", "--min-size", "400"]) == 0
-    assert "found none in 1 that is large enough" in capsys.readouterr().out
+    assert "found no face of 400 pixels or more in 1" in capsys.readouterr().out
     assert main(["align", "in", "-o", "x", "--size", "8"]) == 2

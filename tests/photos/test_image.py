@@ -19,7 +19,7 @@ from interlcm_jax.photos.image import (
     restore_photo,
     side_by_side,
 )
-from tests.photos.darkening import CONFIG, SIZE, Darkening, face, finding
+from tests.photos.darkening import CONFIG, SIZE, Darkening, face, finding, sharp_face
 
 SEPIA = np.array([24, 8, 0], np.uint8)
 
@@ -162,8 +162,7 @@ SHARP = dataclasses.replace(CONFIG, leave_sharp=0.17)
     + [(dataclasses.replace(SHARP, task=task), 0.1, False) for task in ("inpainting", "colorization")],
 )
 def test_faces_sharper_than_the_model_draws_stay_as_they_are(config, leave_sharp, left):
-    lines = np.full((SIZE, SIZE, 3), 120, np.uint8)
-    lines[::12] = 220
+    lines = sharp_face()
     photo = np.concatenate([lines, cv2.GaussianBlur(lines, (0, 0), 4)], axis=1)
     options = RestoreOptions(upscale=1, leave_sharp=leave_sharp)
     detector = finding(face(0, 0, SIZE), face(SIZE, 0, SIZE))
