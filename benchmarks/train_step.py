@@ -69,7 +69,7 @@ def theirs(batch: dict[str, np.ndarray]) -> Callable[[], None]:
     def step() -> None:
         lq, hq = (torch.from_numpy(batch[n]).permute(0, 3, 1, 2).float() / 127.5 - 1 for n in ("lq", "hq"))
         shape = (MODEL.num_network_calls, len(lq), 4, lq.shape[2] // 8, lq.shape[3] // 8)
-        twin.optimize(0, twin.release.generate(lq, torch.randn(shape)), hq)
+        twin.optimize(0, twin.release.trace(lq, torch.randn(shape))["decoded"], hq)
 
     return step
 

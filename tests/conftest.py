@@ -61,7 +61,8 @@ def pytest_configure(config):
     # xdist keeps the order below; by itself it takes the files with the most tests first.
     config.option.loadscopereorder = False
     # Beside pytest's own notes, for the other worker and the next run; --cache-clear ends it.
-    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("programs")))
+    if hasattr(config, "cache"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("programs")))
 
 
 def pytest_collection_modifyitems(items):

@@ -29,6 +29,7 @@ from interlcm_jax.models.discriminator import DiscriminatorConfig, PatchDiscrimi
 from interlcm_jax.models.unet import UNet2DCondition
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.models.visual_encoder import VisualEncoder
+from interlcm_jax.parity.reference import all_tokens
 from tests.parity import release
 from tests.parity.bridge import abstract, load, run
 from tests.parity.parsenet_twin import TorchParseNet
@@ -120,8 +121,8 @@ def test_vae(method: str, shape: tuple[int, ...]):
 
 def test_clip_vision():
     ours = abstract(CLIPVision, CONFIG.clip_vision)
-    theirs = release.clip(CONFIG)
-    compare("CLIP", theirs, release.all_tokens, ours, clip_vision.TABLE, [normal(2, 3, 224, 224)])
+    theirs = release.clip_vision(CONFIG)
+    compare("CLIP", theirs, all_tokens, ours, clip_vision.TABLE, [normal(2, 3, 224, 224)])
 
 
 def test_visual_encoder():

@@ -30,7 +30,7 @@ def test_a_vae_in_a_subfolder(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "build"),
-    [(UNet2DCondition, release.unet), (ControlNet, release.spatial_encoder), (CLIPVision, release.clip)],
+    [(UNet2DCondition, release.unet), (ControlNet, release.spatial_encoder), (CLIPVision, release.clip_vision)],
 )
 def test_every_kind_and_its_options(tmp_path, kind, build):
     build(CONFIG).save_pretrained(tmp_path)

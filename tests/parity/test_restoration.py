@@ -77,7 +77,7 @@ def test_pytorch_loads_the_export_strictly(folders, release, tmp_path):
     export(folders[0] / "model", tmp_path / "out")
     unet = type(release.unet).from_pretrained(tmp_path / "out" / "lcm" / "unet", low_cpu_mem_usage=False)
     vae = type(release.vae).from_pretrained(tmp_path / "out" / "lcm" / "vae", low_cpu_mem_usage=False)
-    clip, report = type(release.clip).from_pretrained(tmp_path / "out" / "clip", output_loading_info=True)
+    clip, report = type(release.clip_vision).from_pretrained(tmp_path / "out" / "clip", output_loading_info=True)
     assert not any(report.values()), report
     for name in ("visual_encoder", "spatial_encoder"):
         saved = torch.load(tmp_path / "out" / f"{name}.pth", weights_only=True)
@@ -85,6 +85,6 @@ def test_pytorch_loads_the_export_strictly(folders, release, tmp_path):
         fresh = type(getattr(release, name))
         fresh = fresh(release.config.visual_encoder) if name == "visual_encoder" else release.spatial_encoder
         fresh.load_state_dict(saved["params_ema"], strict=True)
-    for ours, theirs in ((unet, release.unet), (vae, release.vae), (clip, release.clip)):
+    for ours, theirs in ((unet, release.unet), (vae, release.vae), (clip, release.clip_vision)):
         for key, tensor in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[key], tensor), key

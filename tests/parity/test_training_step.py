@@ -82,7 +82,7 @@ def twin() -> Twin:
 def sides(twin) -> list[tuple[Side, Side]]:
     """(ours, theirs) after each step, on the same random pictures."""
     networks, release = abstract(Networks, MODEL), twin.release
-    sources = {**twin.trained, "unet": release.unet, "vae": release.vae, "clip_vision": release.clip}
+    sources = {**twin.trained, "unet": release.unet, "vae": release.vae, "clip_vision": release.clip_vision}
     for name, network in sources.items():
         load(getattr(networks, name), network.state_dict(), TABLES[name])
     judge = abstract(PatchDiscriminator, DiscriminatorConfig.miniature())

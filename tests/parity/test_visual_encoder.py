@@ -13,8 +13,9 @@ from interlcm_jax.models import visual_encoder
 from interlcm_jax.models.layers import Init
 from interlcm_jax.models.visual_encoder import VisualEncoder, VisualEncoderConfig
 from interlcm_jax.models.weights import skeleton
+from interlcm_jax.parity.visual_encoder import Attn, Res, Resize
+from interlcm_jax.parity.visual_encoder import VisualEncoder as Twin
 from tests.parity import bridge
-from tests.parity.visual_encoder_twin import Attn, Res, Resize, Twin
 
 MINIATURE = VisualEncoderConfig.miniature()
 INIT: Init = {"dtype": jnp.float32, "param_dtype": jnp.float32, "rngs": nnx.Rngs(0)}

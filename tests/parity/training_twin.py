@@ -48,7 +48,7 @@ class Twin:
     def __post_init__(self):
         self.trained = {name: getattr(self.release, name) for name in ENCODERS}
         self.params = [p for network in self.trained.values() for p in network.parameters()]
-        for network in (self.release.unet, self.release.vae, self.release.clip, self.lpips):
+        for network in (self.release.unet, self.release.vae, self.release.clip_vision, self.lpips):
             network.requires_grad_(False)
         self.ema = {name: copy.deepcopy(network) for name, network in self.trained.items()}
         options = {"lr": CONFIG.optimizer.learning_rate, "betas": (0.9, 0.99)}
@@ -62,7 +62,7 @@ class Twin:
         few units fall on different sides, and each moves the gradient by up to a hundredth. So the gradients are those
         at `ours`, the images that JAX restored; the losses, which are told, those of PyTorch's own.
         """
-        restored = self.release.generate(lq, noise)
+        restored = self.release.trace(lq, noise)["decoded"]
         assert (restored - ours).abs().max() <= RESTORED
         with torch.no_grad():
             told = self.losses(restored, hq)
