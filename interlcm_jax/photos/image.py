@@ -12,9 +12,10 @@ from jaxtyping import Float, UInt8
 
 from interlcm_jax.arguments import ModelOptions
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.faces.align import align, center_face, large_enough
+from interlcm_jax.faces.align import align, center_face
 from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
+from interlcm_jax.faces.find import find_faces
 from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.outline import head_mask
 from interlcm_jax.faces.paste import paste_faces, upscale_photo
@@ -150,7 +151,7 @@ def extract_faces(
         return ExtractedFaces(photo, [_as_trained(face, config)])
     enlargement = _enlargement(photo.pixels, size)
     photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, enlargement))
-    found = large_enough(detector(photo.pixels))
+    found = find_faces(photo.pixels, detector)
     if options.only_center_face and found:
         found = [center_face(found, photo.pixels)]
     extracted = ExtractedFaces(photo, [])
