@@ -198,7 +198,8 @@ def paste_back(
         masks = list(parser(np.stack(restored)))
     elif config.task == "restoration":
         masks = _head_masks(extracted, restored)
-    return paste_faces(ground, restored, extracted.matrices, options.upscale, masks), restored
+    own = ground is not extracted.photo.pixels
+    return paste_faces(ground, restored, extracted.matrices, options.upscale, masks, overwrite=own), restored
 
 
 def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h _ 3"]:
