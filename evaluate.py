@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.errors import InterLCMError, printable
 
 if TYPE_CHECKING:
     from interlcm_jax.evaluation.restoring import Restored
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(arguments)
     except InterLCMError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+        _print(f"evaluate: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on" if arguments.model else ""
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--lq", type=Path, metavar="DIR", help="the inputs, for a row of their own and the pictures")
     add("--data", type=Path, metavar="DIR", help="a test set: lq/ and hq/, a published one, or low-quality faces alone")
     add("--test-set", metavar="NAME", help="which published set --data is, to show its numbers")
-    add("--ending", default="", metavar="TEXT", help="extra ending of the restored files' names, like _00")
+    add("--ending", default="", metavar="TEXT", help="what restored files' names end in, like _00, where they do")
     add("--protocol", metavar="NAME", help="how metrics are computed (default: basicsr)")
     add("--metrics", nargs="+", metavar="NAME", help="only these of the protocol's metrics")
     add("--weights", nargs="+", default=[], metavar="[NAME=]PATH", help="folders with the metrics' networks, or files")
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     _print(str(report), sys.stdout)
     if arguments.out:
         report.write(arguments.out, render(report, hq, arguments.sheets))
-        print(f"written: {arguments.out}/scores.json, scores.csv, report.html", file=sys.stderr)
+        _print(f"written: {arguments.out}/scores.json, scores.csv, report.html", sys.stderr)
     for line in report.warnings:
         _print(f"odd: {line}", sys.stderr)
     for line in report.failed:
@@ -217,9 +217,9 @@ def _count_note(test_set: str | None, count: int) -> list[str]:
 
 
 def _print(text: str, stream: Any) -> None:
-    """Prints in whatever encoding a pipe has."""
+    """Prints in whatever encoding a pipe has; names of files don't steer the terminal."""
     encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    print(printable(text).encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 @functools.cache

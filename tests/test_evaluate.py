@@ -87,6 +87,21 @@ def test_a_face_that_cannot_be_restored_costs_itself_only(faces, one_device, mod
     assert "hq/001.png: nothing restored of this name" in printed.err
 
 
+def test_names_that_are_no_text_steer_no_terminal(faces, capsys, tmp_path):
+    """An escape sequence, and bytes that are no UTF-8."""
+    for i, name in enumerate((b"\x1b[2J.png", b"\xff.png")):
+        for folder in ("hq", "lq", "restored"):
+            os.rename(faces / folder / f"00{i}.png", faces / folder / os.fsdecode(name))
+    (faces / "restored" / "\x1b[2J.png").write_bytes(b"broken")
+    folders = ["--restored", faces / "restored", "--reference", faces / "hq", "--lq", faces / "lq"]
+    assert run(*folders, "--metrics", "psnr", "-o", tmp_path / "out\x1b[2J") == 1
+    printed = capsys.readouterr()
+    assert "\x1b[2J" not in printed.out + printed.err
+    assert "restored/\\x1b[2J.png: not an image" in printed.err
+    scores = json.loads((tmp_path / "out\x1b[2J" / "scores.json").read_text())
+    assert (scores["count"], os.fsdecode(b"\xff") in scores["rows"][1]["images"]) == (3, True)
+
+
 def test_methods_side_by_side(faces, capsys, tmp_path):
     folders = [faces / "restored", f"worse={faces / 'lq'}"]
     assert run("--compare", *folders, "--data", faces, "--metrics", "psnr", "-o", tmp_path / "out") == 0

@@ -3,9 +3,12 @@
 import dataclasses
 import functools
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +20,11 @@ from safetensors.flax import load_file
 
 import interlcm_jax
 from interlcm_jax import InterLCM, InterLCMError, stablehlo_export
+from interlcm_jax.imaging.io import fit_square, read_image
 from interlcm_jax.models.weights import abstract, skeleton
 from interlcm_jax.restoration import Networks
 from interlcm_jax.stablehlo_export import PLATFORMS, compile_model, export_model
+from tests.imaging.odd_images import gradient
 from tests.miniature import miniature_model
 
 SIZE, BATCH = 64, 2
@@ -71,6 +76,51 @@ def test_the_example_restores_where_this_package_is_not(folder, tmp_path):
     assert run.returncode == 0, run.stderr
     # In a batch of the same face, whose program the next test runs too.
     assert_same(np.asarray(Image.open(target)), miniature_model().restore(np.repeat(faces(1), BATCH, 0))[0])
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """The example over a program that gives back what it is given: from a file to the face in it."""
+    monkeypatch.setattr("safetensors.flax.load_file", lambda path: {})
+    in_avals = [jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), np.uint8), None]
+    same = SimpleNamespace(in_avals=in_avals, call=lambda weights, faces, seed: (faces, np.ones(BATCH, bool)))
+    monkeypatch.setattr(export, "deserialize", lambda content: same)
+    (tmp_path / "program.bin").touch()
+    script = shutil.copy(stablehlo_export.__file__.replace("stablehlo_export.py", "templates/run.py"), tmp_path)
+
+    def run(source: Path) -> np.ndarray:
+        monkeypatch.setattr(sys, "argv", [str(script), str(source), str(tmp_path / "out.png")])
+        runpy.run_path(script)
+        return np.asarray(Image.open(tmp_path / "out.png"))
+
+    return run
+
+
+def odd_file(kind: str, folder: Path) -> Path:
+    image, turned = Image.fromarray(gradient(SIZE, SIZE)), Image.Exif()
+    turned[0x0112] = 6
+    deep = Image.fromarray(gradient(SIZE, SIZE)[..., 0].astype(np.uint16) * 257)
+    if kind == "turned":
+        image.save(path := folder / "face.jpg", exif=turned)
+    elif kind == "deep":
+        deep.save(path := folder / "face.png")
+    elif kind == "deep turned TIFF":
+        deep.save(path := folder / "face.tif", exif=turned)
+    else:
+        image.convert(kind).save(path := folder / ("face.jpg" if kind == "CMYK" else "face.png"))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["turned", "deep", "deep turned TIFF", "L", "LA", "P", "RGBA", "1", "CMYK"])
+def test_the_example_sees_files_as_the_package_does(example, tmp_path, kind):
+    path = odd_file(kind, tmp_path)
+    np.testing.assert_array_equal(example(path), fit_square(read_image(path), SIZE))
+
+
+def test_the_example_refuses_what_it_would_read_wrong(example, tmp_path):
+    Image.fromarray(np.full((SIZE, SIZE), 1e5, np.float32)).save(tmp_path / "face.tif")
+    with pytest.raises(SystemExit, match=r"face\.tif: 32 bits a pixel"):
+        example(tmp_path / "face.tif")
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])

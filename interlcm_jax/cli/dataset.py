@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.errors import InterLCMError, printable
 
 DEGRADATIONS = ("release", "release-256", "harsh", "gray", "strokes", "difface")
 
@@ -49,9 +49,9 @@ def _build(arguments: argparse.Namespace, files: list[Path], bar: tqdm) -> int:
         raise InterLCMError(f"{error.name} is missing; pip install 'interlcm-jax[train]' brings it") from error
     bar.close()
     for line in bad:
-        print(f"left out: {line}", file=sys.stderr)
+        print(printable(f"left out: {line}"), file=sys.stderr)
     left_out = f"; {len(bad)} left out, named above" if bad else ""
-    print(f"{arguments.out}: {len(files) - len(bad)} faces of {arguments.size} pixels{left_out}")
+    print(printable(f"{arguments.out}: {len(files) - len(bad)} faces of {arguments.size} pixels{left_out}"))
     return 1 if bad else 0
 
 
@@ -65,5 +65,5 @@ def _freeze(arguments: argparse.Namespace, files: list[Path], bar: tqdm) -> int:
     seed = arguments.seed if arguments.seed is not None else SEED if grid else 0
     freeze(arguments.folder, files, arguments.out, arguments.size, config, seed, bar.update)
     bar.close()
-    print(f"{arguments.out}: {len(files)} pairs of {arguments.size} pixels, lq/ and hq/")
+    print(printable(f"{arguments.out}: {len(files)} pairs of {arguments.size} pixels, lq/ and hq/"))
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interlcm_jax.errors import printable
 from interlcm_jax.photos.plan import Job
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ class Report:
             The exit code: 1 if anything failed.
         """
         # In ASCII, JSON comes through whatever encoding a pipe has, and names that aren't UTF-8 do too.
-        text = json.dumps(self.to_json(), indent=2) if as_json else str(self)
+        text = json.dumps(self.to_json(), indent=2) if as_json else printable(str(self))
         encoding = sys.stdout.encoding or "utf-8"
         print(text.encode(encoding, "backslashreplace").decode(encoding))
         for outcome in self.failed:
-            print(f"failed: {outcome.error}", file=sys.stderr)
+            print(printable(f"failed: {outcome.error}"), file=sys.stderr)
         return 1 if self.failed else 0
 
     def to_json(self) -> dict[str, Any]:

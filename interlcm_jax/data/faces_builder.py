@@ -55,7 +55,7 @@ def build_faces(
         chunk: list[dict[str, Any]] = []
         for file in files:
             try:
-                chunk.append({"image": encoded_face(file, size), "name": file.relative_to(folder).as_posix()})
+                chunk.append({"image": encoded_face(file, size), "name": _name(file.relative_to(folder))})
             except InterLCMError as error:
                 bad.append(str(error))
             if len(chunk) == _CHUNK:
@@ -107,6 +107,11 @@ def encoded_face(path: Path, size: int) -> bytes:
     # Level 6, the default, takes three times as long for 2 % less.
     Image.fromarray(fit(pixels, size)).save(stream, "PNG", compress_level=3)
     return stream.getvalue()
+
+
+def _name(path: Path) -> str:
+    r"""A file's name as text: what isn't UTF-8 in it as \udcff and so on."""
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def _is_plain(encoded: bytes) -> bool:

@@ -1,9 +1,10 @@
 """Methods compared: each is scored by the same metrics over the same images, and so are their inputs and originals."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.evaluation.bootstrap import interval
@@ -206,8 +207,6 @@ def counted(metric: Metric, found: Score) -> dict[str, float]:
     return {name: value for name, value in found.images.items() if value >= metric.least_score}
 
 
-def to_number(value: float | None) -> Any:
-    """A number as JSON has it: "inf", "-inf" and "nan" are words."""
-    if value is None or value - value == 0:
-        return value
-    return str(value)
+def to_number(value: float | None) -> float | None:
+    """A number as JSON and spreadsheets have it: infinity and NaN are none."""
+    return value if value is not None and math.isfinite(value) else None

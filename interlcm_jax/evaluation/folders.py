@@ -23,8 +23,12 @@ from interlcm_jax.runtime.batching import IN_FLIGHT, pad, replicated_sharding
 from interlcm_jax.runtime.memory import memory_explained
 from interlcm_jax.runtime.overlap import ahead
 
-# Batches' worth of images that wait for others of their size.
-_MOST_WAITING = 4
+# The batch size counts images of up to so many pixels: of larger ones fewer are taken at a time.
+IMAGE = 1024 * 1024
+# Larger images take more memory than most machines have: SSIM needs about 150 bytes a pixel, networks more.
+MAX_PIXELS = 64_000_000
+# Batches' worth of pixels that wait for others of their size; pixels that each worker reads ahead.
+_MOST_WAITING, _MOST_AHEAD = 4, 16_000_000
 
 
 @dataclasses.dataclass
@@ -59,11 +63,11 @@ def open_pair(pair: Pair) -> OpenedPair:
     """Reads a pair.
 
     Raises:
-        InterLCMError: a file can't be read, or the two are of different sizes.
+        InterLCMError: a file can't be read or has more than `MAX_PIXELS` pixels, or the two are of different sizes.
     """
-    photos = {"restored": read_photo(pair.restored)}
+    photos = {"restored": read_photo(pair.restored, MAX_PIXELS)}
     if pair.hq is not None:
-        photos["hq"] = read_photo(pair.hq)
+        photos["hq"] = read_photo(pair.hq, MAX_PIXELS)
         sizes = [photo.pixels.shape[1::-1] for photo in photos.values()]
         if sizes[0] != sizes[1]:
             texts = [f"{width} x {height}" for width, height in sizes]
@@ -79,7 +83,8 @@ def pixels_digest(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
 
 def set_digest(digests: Mapping[str, str], names: Sequence[str]) -> str:
     """One hash for the images of these names, and for the names."""
-    return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(names)).encode()).hexdigest()
+    lines = "".join(f"{name} {digests[name]}\n" for name in sorted(names))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _odd(pair: Pair, photos: Mapping[str, Photo]) -> list[str]:
@@ -106,7 +111,7 @@ def measure_pairs(
     Args:
         pairs: with originals where a measure takes them.
         measures: what is computed.
-        batch_size: images at a time on each device.
+        batch_size: images at a time on each device; fewer where they have more than `IMAGE` pixels, at least one.
         workers: threads that read files.
         progress: called after every pair.
 
@@ -116,6 +121,7 @@ def measure_pairs(
     devices = _Devices(measures)
     measurements = Measurements({one: {} for one in measures})
     under_way: deque[tuple[list[str], dict[ImageMeasure, Any]]] = deque()
+    batches = _Batches(batch_size, devices.count)
 
     def settle(most: int) -> None:
         while len(under_way) > most:
@@ -133,7 +139,7 @@ def measure_pairs(
         progress()
 
     def opened() -> Iterator[tuple[str, OpenedPair]]:
-        for pair, future in ahead(pool, open_pair, pairs, 2 * workers + batch_size * devices.count):
+        for pair, future in ahead(pool, open_pair, pairs, lambda: batches.ahead(workers)):
             if error := future.exception():
                 failed(pair, error)
                 continue
@@ -142,8 +148,11 @@ def measure_pairs(
     pool = ThreadPoolExecutor(workers)
     try:
         with memory_explained(f"to score images with a batch size of {batch_size}", "lower the batch size"):
-            for names, images in _batches(opened(), batch_size * devices.count):
-                under_way.append((names, devices.start(images, batch_size * devices.count)))
+            for names, images in batches.of(opened()):
+                shape = next(iter(images.values())).shape[1:]
+                if batches.is_large(shape):
+                    settle(0)
+                under_way.append((names, devices.start(images, batches.size(shape))))
                 settle(IN_FLIGHT - 1)
             settle(0)
     finally:
@@ -168,18 +177,51 @@ def _noted(measurements: Measurements, pair: Pair, future: "Future[OpenedPair]")
 Batch = tuple[list[str], dict[str, UInt8[np.ndarray, "B H W 3"]]]
 
 
-def _batches(opened: Iterator[tuple[str, OpenedPair]], size: int) -> Iterator[Batch]:
-    """Batches of images of one size; where there are many sizes some aren't full, so that few images wait."""
-    waiting: dict[tuple[int, ...], list[tuple[str, OpenedPair]]] = {}
-    for name, pair in opened:
-        shape = pair.images["restored"].shape
-        waiting.setdefault(shape, []).append((name, pair))
-        if len(waiting[shape]) == size:
-            yield _stacked(waiting.pop(shape))
-        elif sum(map(len, waiting.values())) > _MOST_WAITING * size:
-            yield _stacked(waiting.pop(next(iter(waiting))))
-    for alike in waiting.values():
-        yield _stacked(alike)
+class _Batches:
+    """Batches of images of one size, as many as there is memory for; where there are many sizes some aren't full.
+
+    Args:
+        batch_size: images of up to `IMAGE` pixels at a time on each device.
+        devices: how many there are.
+    """
+
+    def __init__(self, batch_size: int, devices: int):
+        self.batch_size, self.devices = batch_size, devices
+        self.largest = 0  # pixels of an image so far
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """How many images of a shape are a batch."""
+        return self.devices * max(1, min(self.batch_size, self.batch_size * IMAGE // (shape[0] * shape[1])))
+
+    def is_large(self, shape: tuple[int, ...]) -> bool:
+        """Whether one image of a shape is more than a batch should be."""
+        return shape[0] * shape[1] > self.batch_size * IMAGE
+
+    def ahead(self, workers: int) -> int:
+        """How many pairs are read ahead: few until it is known how large they are."""
+        if not self.largest:
+            return workers
+        most = 2 * workers + self.batch_size * self.devices
+        return max(1, min(most, _MOST_AHEAD * workers // self.largest))
+
+    def of(self, opened: Iterator[tuple[str, OpenedPair]]) -> Iterator[Batch]:
+        """Batches of the pairs."""
+        waiting: dict[tuple[int, ...], list[tuple[str, OpenedPair]]] = {}
+        pixels = 0
+        for name, pair in opened:
+            shape = pair.images["restored"].shape
+            waiting.setdefault(shape, []).append((name, pair))
+            pixels += shape[0] * shape[1]
+            self.largest = max(self.largest, shape[0] * shape[1])
+            if len(waiting[shape]) < self.size(shape):
+                if pixels <= _MOST_WAITING * self.batch_size * self.devices * IMAGE:
+                    continue
+                shape = next(iter(waiting))
+            alike = waiting.pop(shape)
+            pixels -= len(alike) * shape[0] * shape[1]
+            yield _stacked(alike)
+        for alike in waiting.values():
+            yield _stacked(alike)
 
 
 def _stacked(pairs: Sequence[tuple[str, OpenedPair]]) -> Batch:

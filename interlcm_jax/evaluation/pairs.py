@@ -1,6 +1,7 @@
 """Which images are compared: folders matched by name, with everything that has no partner named."""
 
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -28,11 +29,13 @@ class Pair(NamedTuple):
 def images_by_name(folder: Path, ending: str = "") -> tuple[Files, list[str]]:
     """The images in a folder and its inner folders by name, and what can't be taken.
 
-    A name is the path in the folder without the suffix (.png and so on) and the ending.
+    A name is the path in the folder without the suffix (.png and so on) and the ending, its accents in the form (NFC)
+    that all systems but the Mac write.
 
     Args:
         folder: where they are.
-        ending: what all names end in, such as the "_00" of CodeFormer's and GFPGAN's results.
+        ending: what all names end in, such as the "_00" of CodeFormer's and GFPGAN's results; where none does, it is
+            no part of this folder's names.
 
     Raises:
         InterLCMError: it isn't a folder, holds no images, or two of its images have the same name.
@@ -43,11 +46,12 @@ def images_by_name(folder: Path, ending: str = "") -> tuple[Files, list[str]]:
     problems: list[str] = []
     walk = os.walk(folder, onerror=lambda error: problems.append(f"{error.filename}: can't be opened"))
     files = sorted(Path(parent) / name for parent, _, names in walk for name in names)
+    named = [(_name(file.relative_to(folder)), file) for file in files if file.suffix.lower() in SUFFIXES]
+    ending = unicodedata.normalize("NFC", ending)
+    if not any(name.endswith(ending) for name, _ in named):
+        ending = ""
     images: Files = {}
-    for file in files:
-        if file.suffix.lower() not in SUFFIXES:
-            continue
-        name = file.relative_to(folder).with_suffix("").as_posix()
+    for name, file in named:
         if not name.endswith(ending):
             problems.append(f"{file}: the name doesn't end in {ending}")
             continue
@@ -56,9 +60,12 @@ def images_by_name(folder: Path, ending: str = "") -> tuple[Files, list[str]]:
             raise InterLCMError(f"{file}: the same name as {images[name].name}; images are matched without the suffix")
         images[name] = file
     if not images:
-        more = f" that end in {ending}" if problems and ending else ""
-        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)}){more}")
+        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
     return images, problems
+
+
+def _name(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
 
 
 def match(restored: Mapping[str, Path], hq: Mapping[str, Path] | None) -> tuple[list[Pair], list[str]]:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,9 @@ class Report:
         return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in table]
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers for scripts; those that aren't finite are words."""
+        """All numbers for scripts; where one isn't finite, it is None and a note says what it is."""
         return {
-            "format": 1,
+            "format": 2,
             "version": __version__,
             "protocol": {"name": self.protocol.name, "about": self.protocol.about},
             "metrics": {
@@ -109,15 +110,21 @@ class Report:
         }
 
     def to_csv(self) -> str:
-        """A line for each image of each row; images that couldn't be used are there with their problem."""
+        """A line for each image of each row; images that couldn't be used are there with their problem.
+
+        Scores that aren't finite are named with the problems. Text that a spreadsheet would take for a formula starts
+        with an apostrophe.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         metrics = [metric for metric in self.metrics if metric.image_scores]
         writer.writerow(["row", "image", *(metric.name for metric in metrics), "problem"])
         for row in self.comparison.rows:
             for name in sorted({*row.names, *row.failures}):
-                values = [row.scores[metric.name].images.get(name, "") for metric in metrics]
-                writer.writerow([row.subject.name, name, *values, row.failures.get(name, "")])
+                values = [to_number(row.scores[metric.name].images.get(name)) for metric in metrics]
+                problems = [row.failures[name]] if name in row.failures else _not_finite(row, name)
+                texts = [_cell_text(text) for text in (row.subject.name, name, "; ".join(problems))]
+                writer.writerow([*texts[:2], *values, texts[2]])
         return text.getvalue()
 
     def write(self, folder: Path, page: str) -> None:
@@ -169,10 +176,23 @@ def _row_json(row: Row) -> dict[str, Any]:
         "failed": row.failures,
         "problems": row.problems,
         "warnings": row.warnings,
+        "notes": [f"{name}: {note}" for name in row.names for note in _not_finite(row, name)],
     }
+
+
+def _not_finite(row: Row, name: str) -> list[str]:
+    """Which scores of an image are infinite or NaN."""
+    values = {metric: score.images.get(name, 0.0) for metric, score in row.scores.items()}
+    return [f"{metric} is {value}" for metric, value in values.items() if not math.isfinite(value)]
+
+
+def _cell_text(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _score_json(score: Score) -> dict[str, Any]:
     if score.value is None:
         return {"value": None, "why": score.why}
-    return {"value": to_number(score.value), "count": score.count, "interval": score.interval}
+    if not math.isfinite(score.value):
+        return {"value": None, "why": f"it is {score.value}", "count": score.count}
+    return {"value": score.value, "count": score.count, "interval": score.interval}

@@ -14,7 +14,7 @@ class Face:
     Attributes:
         box: left, top, right, bottom, in pixels.
         landmarks: x and y of the eyes, the nose and the corners of the mouth, in pixels; left before right as seen
-            in the picture.
+            with the face upright.
         score: the detector's confidence, 0 to 1.
     """
 
@@ -26,6 +26,12 @@ class Face:
     def eye_distance(self) -> float:
         """Pixels from eye to eye."""
         return float(np.linalg.norm(self.landmarks[1] - self.landmarks[0]))
+
+    @property
+    def angle(self) -> float:
+        """Degrees that it is turned clockwise, -180 to 180: the slope from eye to eye."""
+        x, y = self.landmarks[1] - self.landmarks[0]
+        return float(np.degrees(np.arctan2(y, x)))
 
 
 # Any function from an upright RGB photo to the faces in it can be put in.

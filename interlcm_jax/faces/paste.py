@@ -10,6 +10,8 @@ from jaxtyping import Float, UInt8
 # three times the release's w, sqrt(area) / 20; its Gaussian rises within about 1.2 w, steep enough to show a difference
 # of three levels on even ground.
 EDGE = 3 / 20
+# Rows of a face that are blended at a time: in floats a large face would take more memory than its photo.
+ROWS = 64
 
 Photo = UInt8[np.ndarray, "H W 3"]
 Matrix = Float[np.ndarray, "2 3"]
@@ -34,6 +36,8 @@ def paste_faces(
     matrices: Sequence[Matrix],
     upscale: float = 1.0,
     masks: Sequence[Float[np.ndarray, "S S"]] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Photo:
     """The photo with restored faces at their places, pasted one after the other.
 
@@ -47,8 +51,9 @@ def paste_faces(
             centers at whole numbers, as for `cv2.warpAffine`; rotation, scale and shift.
         upscale: how many times larger than what the faces were cut from the photo is.
         masks: how much of each pixel of a face to paste, 0 to 1, of face parsing: what it leaves out stays as it is.
+        overwrite: whether `photo` itself is changed and returned, which saves a copy.
     """
-    result = photo.copy()
+    result = photo if overwrite else photo.copy()
     for face, matrix, mask in zip(faces, matrices, masks or [None] * len(faces), strict=True):
         to_photo = _to_photo(matrix, upscale)
         _paste(result, _without_filling(face, to_photo, photo.shape, upscale), to_photo, mask)
@@ -102,11 +107,13 @@ def _paste(photo: Photo, face: UInt8[np.ndarray, "S S 3"], to_photo: Matrix, mas
     box = right - left, bottom - top
     pasted = cv2.warpAffine(face, to_box, box, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     opacity = cv2.warpAffine(opacity, to_box, box)[..., None]
-    ground = photo[top:bottom, left:right]
-    blended = np.subtract(pasted, ground, dtype=np.float32)
-    blended *= opacity
-    blended += ground
-    ground[...] = np.rint(blended, out=blended)
+    for row in range(top, bottom, ROWS):
+        ground = photo[row : min(row + ROWS, bottom), left:right]
+        rows = slice(row - top, row - top + len(ground))
+        blended = np.subtract(pasted[rows], ground, dtype=np.float32)
+        blended *= opacity[rows]
+        blended += ground
+        ground[...] = np.rint(blended, out=blended)
 
 
 def _shrink(

@@ -56,14 +56,14 @@ class Photo:
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Reads an image file: JPEG, PNG, WebP, BMP, TIFF, GIF or PPM, the first picture of several.
 
     16 bits a channel become 8. CMYK becomes sRGB by its profile if it has one. Corrupt EXIF and profiles are ignored;
     of some, Pillow warns.
 
     Raises:
-        InterLCMError: the file can't be opened, isn't an image, isn't whole, or has more than `MAX_PIXELS` pixels.
+        InterLCMError: the file can't be opened, isn't an image, isn't whole, or has more than `max_pixels` pixels.
     """
     path = Path(path)
     try:
@@ -76,7 +76,7 @@ def read_photo(path: Path) -> Photo:
         raise InterLCMError(f"{path}: can't be opened ({error.strerror})") from error
     with stream, _pillow_without_limit():
         try:
-            return _decode(stream)
+            return _decode(stream, max_pixels)
         except UnidentifiedImageError:
             gist = f"of no format that is read: {', '.join(FORMATS)}" if path.stat().st_size else "the file is empty"
             raise InterLCMError(f"{path}: not an image ({gist})") from None
@@ -85,11 +85,11 @@ def read_photo(path: Path) -> Photo:
             raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
 
 
-def _decode(stream: io.BufferedIOBase) -> Photo:
+def _decode(stream: io.BufferedIOBase, max_pixels: int) -> Photo:
     with Image.open(stream, formats=FORMATS) as image:
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(f"{width} x {height} pixels; up to {MAX_PIXELS // 10**6} million are read")
+        if width * height > max_pixels:
+            raise ValueError(f"{width} x {height} pixels; up to {max_pixels // 10**6} million are read")
         image.load()
         # Broken EXIF, which may fail in any way, is as good as none.
         with contextlib.suppress(Exception):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from interlcm_jax.faces.align import align, large_enough
+from interlcm_jax.faces.align import align
 from interlcm_jax.faces.detect import Detector
+from interlcm_jax.faces.find import find_faces
 from interlcm_jax.imaging.io import read_photo, write_photo
 from interlcm_jax.photos.plan import Job
 
@@ -26,7 +27,7 @@ def cut_faces(job: Job, size: int, detector: Detector, *, min_size: float = 0) -
         InterLCMError: the photo can't be read, or a face can't be written.
     """
     pixels = read_photo(job.source).pixels
-    cut = [align(pixels, face.landmarks, size) for face in large_enough(detector(pixels))]
+    cut = [align(pixels, face.landmarks, size) for face in find_faces(pixels, detector)]
     sides = [size / np.linalg.det(matrix[:, :2]) ** 0.5 for _, matrix in cut]
     order = [i for i in np.argsort(sides, kind="stable")[::-1] if sides[i] >= min_size]
     files = []

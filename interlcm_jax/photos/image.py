@@ -12,9 +12,10 @@ from jaxtyping import Float, UInt8
 
 from interlcm_jax.arguments import ModelOptions
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.faces.align import align, center_face, large_enough
+from interlcm_jax.faces.align import align, center_face
 from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
+from interlcm_jax.faces.find import find_faces
 from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.outline import head_mask
 from interlcm_jax.faces.paste import paste_faces, upscale_photo
@@ -150,7 +151,7 @@ def extract_faces(
         return ExtractedFaces(photo, [_as_trained(face, config)])
     enlargement = _enlargement(photo.pixels, size)
     photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, enlargement))
-    found = large_enough(detector(photo.pixels))
+    found = find_faces(photo.pixels, detector)
     if options.only_center_face and found:
         found = [center_face(found, photo.pixels)]
     extracted = ExtractedFaces(photo, [])
@@ -197,7 +198,8 @@ def paste_back(
         masks = list(parser(np.stack(restored)))
     elif config.task == "restoration":
         masks = _head_masks(extracted, restored)
-    return paste_faces(ground, restored, extracted.matrices, options.upscale, masks), restored
+    own = ground is not extracted.photo.pixels
+    return paste_faces(ground, restored, extracted.matrices, options.upscale, masks, overwrite=own), restored
 
 
 def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h _ 3"]:

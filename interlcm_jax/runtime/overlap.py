@@ -68,7 +68,7 @@ def overlapped(
             done(job, _outcome(future))
 
     def faces() -> Iterator[Face]:
-        for job, future in ahead(pool, opening, jobs, 2 * workers):
+        for job, future in ahead(pool, opening, jobs, lambda: 2 * workers):
             opened = _outcome(future)
             if isinstance(opened, Exception):
                 done(job, opened)
@@ -93,13 +93,13 @@ def overlapped(
 
 
 def ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Job], Any], jobs: Iterable[Job], depth: int
+    pool: ThreadPoolExecutor, work: Callable[[Job], Any], jobs: Iterable[Job], depth: Callable[[], int]
 ) -> Iterator[tuple[Job, Future[Any]]]:
-    """Jobs in order with their work under way, `depth` of them ahead of the one that is handed out."""
+    """Jobs in order with their work under way, `depth()` of them ahead of the one that is handed out."""
     started: deque[tuple[Job, Future[Any]]] = deque()
     for job in jobs:
         started.append((job, pool.submit(work, job)))
-        if len(started) > depth:
+        while len(started) > depth():
             yield started.popleft()
     yield from started
 

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import numpy as np
 from jax import export
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.flax import load_file
 
 folder = Path(__file__).parent
 program = export.deserialize((folder / "program.bin").read_bytes())
 batch, size = program.in_avals[-2].shape[:2]
-face = Image.open(sys.argv[1]).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+face = ImageOps.exif_transpose(Image.open(sys.argv[1]))
+if face.mode in ("I", "F"):
+    sys.exit(f"{sys.argv[1]}: 32 bits a pixel; 8 and 16 are read")
+if face.mode.startswith("I;16"):  # Pillow would cut gray of 16 bits off at 255
+    face = Image.fromarray(((np.asarray(face).astype(np.uint32) + 128) // 257).astype(np.uint8))
+face = face.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
 restored, finite = program.call(load_file(folder / "weights.safetensors"), np.stack([face] * batch), np.uint32(0))
 Image.fromarray(np.asarray(restored)[finite][0]).save(sys.argv[2])

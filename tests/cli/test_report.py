@@ -12,8 +12,8 @@ from interlcm_jax.cli.report import Report
 from interlcm_jax.photos.files import Outcome
 from interlcm_jax.photos.plan import Job
 
-# Japanese, beyond 16 bits, and bytes that are no UTF-8.
-NAMES = ["顔.png", "🙂.png", os.fsdecode(b"\xff.png")]
+# Japanese, beyond 16 bits, bytes that are no UTF-8, and one that clears the screen.
+NAMES = ["顔.png", "🙂.png", os.fsdecode(b"\xff.png"), "\x1b[2J.png"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
@@ -28,7 +28,9 @@ def test_names_that_cannot_be_shown_cost_no_summary(monkeypatch, encoding, as_js
     if as_json:
         assert json.loads(stream.read())["no_face"] == NAMES
     else:
-        assert "found no face in 3" in stream.read()
+        text = stream.read()
+        assert "found no face in 4" in text
+        assert "\x1b" not in text
 
 
 def test_faces_that_were_left_are_counted_and_their_files_named():

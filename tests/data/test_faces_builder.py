@@ -1,6 +1,7 @@
 """Datasets that are built: what is in them, what is left out, and that no TensorFlow is needed."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -58,6 +59,14 @@ def test_records_are_the_folders_images(tmp_path):
     # Where another size is asked for than was built.
     shrunk = cv2.resize(built[0]["hq"], (32, 32), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(Built.open(tmp_path / "out", 32)[0]["hq"], shrunk)
+
+
+def test_names_that_are_no_text_are_told_apart(tmp_path):
+    for i, file in enumerate(write_faces(tmp_path / "faces", 2)):
+        file.rename(file.with_name(os.fsdecode(b"%c.png" % (0xFE + i))))
+    build_faces(tmp_path / "faces", find_images(tmp_path / "faces"), tmp_path / "out", 64)
+    built = open_source(tmp_path / "out", 64)
+    assert [built.name(i) for i in range(2)] == ["\\udcfe.png", "\\udcff.png"]
 
 
 def test_files_that_fit_are_kept_as_they_are(tmp_path):

@@ -85,6 +85,32 @@ def test_what_cannot_be_scored_is_named_and_costs_itself_only(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("most", "at_a_time"), [(32 * 32, 3), (700, 2), (16 * 16, 1)])
+def test_large_images_go_fewer_at_a_time(tmp_path, monkeypatch, most, at_a_time):
+    write_set(tmp_path, 5)
+    monkeypatch.setattr(folders, "replicated_sharding", lambda: jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    monkeypatch.setattr(folders, "IMAGE", most)
+    shapes = []
+
+    def brightness(images):
+        shapes.append(images.shape)
+        return images.mean(axis=(1, 2, 3))
+
+    measure = per_image.ImageMeasure(("restored",), per_image.without_weights(brightness))
+    metric = Metric("brightness", "", "higher", "", "", (measure,), lambda rows: rows)
+    assert scored(tmp_path, [metric], batch_size=3).rows[0].scores["brightness"].count == 5
+    assert shapes == [(at_a_time, 32, 32, 3)]
+
+
+def test_images_too_large_to_score_are_named(tmp_path, monkeypatch):
+    write_set(tmp_path, 2)
+    save(tmp_path / "hq" / "000.png", picture(0, 48))
+    monkeypatch.setattr(folders, "MAX_PIXELS", 40 * 40)
+    row = scored(tmp_path, THREE[:1]).rows[0]
+    assert row.names == ["001"]
+    assert "hq/000.png: can't be read as an image (48 x 48 pixels" in row.failures["000"]
+
+
 def test_lpips_is_the_networks_own(tmp_path, monkeypatch):
     write_set(tmp_path, 3, size=16)
     params = random_params(0)

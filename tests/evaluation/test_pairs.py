@@ -1,5 +1,7 @@
 """Files of two folders, matched by name."""
 
+import unicodedata
+
 import pytest
 
 from interlcm_jax.errors import InterLCMError
@@ -25,3 +27,21 @@ def test_files_are_matched_by_name(tmp_path):
     for folder, words in ((tmp_path / "empty", "no images"), (tmp_path / "none", "no such folder")):
         with pytest.raises(InterLCMError, match=words):
             images_by_name(folder)
+
+
+def test_accents_match_however_they_are_stored(tmp_path):
+    name = "Zoë/José"
+    save(tmp_path / "mac" / unicodedata.normalize("NFD", f"{name}é.png"), picture(0))
+    save(tmp_path / "linux" / unicodedata.normalize("NFC", f"{name}.png"), picture(0))
+    mac, linux = images_by_name(tmp_path / "mac", "é")[0], images_by_name(tmp_path / "linux")[0]
+    [pair] = match(mac, linux)[0]
+    assert pair.name == unicodedata.normalize("NFC", name)
+    assert pair.restored.exists()
+
+
+def test_an_ending_is_taken_off_where_names_have_it(tmp_path):
+    for folder, ending in (("codeformer", "_00"), ("ours", "")):
+        for i in range(2):
+            save(tmp_path / folder / f"{i}{ending}.png", picture(i))
+        files, problems = images_by_name(tmp_path / folder, "_00")
+        assert (list(files), problems) == (["0", "1"], [])

@@ -51,6 +51,16 @@ def test_turned_faces(detect, portrait, angle):
     assert_landmarks(face, LANDMARKS @ matrix[:, :2].T + matrix[:, 2])
 
 
+def test_a_face_on_its_head_is_seen_as_such(detect, portrait):
+    """Its mouth passes for the eyes."""
+    matrix = cv2.getRotationMatrix2D((225, 120), 225, 1)
+    matrix[:, 2] += [31, 136]
+    turned = cv2.warpAffine(portrait, matrix, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    (face,) = detect(turned)
+    assert_landmarks(face, LANDMARKS @ matrix[:, :2].T + matrix[:, 2])
+    assert face.angle == pytest.approx(135, abs=6)
+
+
 @pytest.mark.parametrize("scale", [0.35, 2.6])
 def test_small_and_large_faces(detect, portrait, scale):
     (face,) = detect(cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))

@@ -56,6 +56,8 @@ def test_beyond_the_square_not_a_bit_changes(side, degrees, upscale):
     middle = square(photo.shape, face, upscale, larger=-0.16 * side * upscale)
     assert middle.any()
     assert pasted[middle].max() == 0
+    assert paste_faces(photo, [np.zeros((SIZE, SIZE, 3), np.uint8)], [face], upscale, overwrite=True) is photo
+    np.testing.assert_array_equal(photo, pasted)
 
 
 @pytest.mark.parametrize("upscale", [1, 1.5, 2, 4])
