@@ -35,7 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="of JAX's matrix products; a GPU's or TPU's default is lower (default: highest)",
     )
     add("--depth", type=int, default=2, metavar="N", help="1: blocks; 2: what they consist of; 0: every layer")
-    add("--tolerance", type=float, default=1e-5, metavar="X", help="error that a module may add (default: 1e-5)")
+    add("--tolerance", type=float, default=3e-5, metavar="X", help="error that a module may add (default: 3e-5)")
     add("--seed", type=int, default=0, metavar="N", help="of noise and made-up inputs (default: 0)")
     add("-o", "--out", type=Path, metavar="REPORT", help="folder to create for report.json and report.html")
     parser.set_defaults(run=run)

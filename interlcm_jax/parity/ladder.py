@@ -14,8 +14,9 @@ from interlcm_jax.convert.rules import Table, places
 from interlcm_jax.models.weights import skeleton
 from interlcm_jax.parity.activations import Activation, Difference, difference, differences, modules, record
 
-# Root mean squared error over PyTorch's deviation that a module may add in float32.
-TOLERANCE = 1e-5
+# Root mean squared error over PyTorch's deviation that a module may add in float32. The most at the real sizes is
+# 1.9e-5: the VAE's norms sum over a million values.
+TOLERANCE = 3e-5
 # A network, or the whole restoration, may be off by this many times as much as a module.
 WHOLE = 10
 # In half precision a network may be this many times as far from float32 as PyTorch's is.
