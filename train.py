@@ -22,7 +22,7 @@ from interlcm_jax.data.loader import batches
 from interlcm_jax.data.sources import HQ, Source, open_source
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.runtime import compile_cache, distributed
-from interlcm_jax.runtime.compiler_options import compiler_options
+from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.training.checkpoint import Checkpoints
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.interrupt import Interrupt
@@ -222,7 +222,7 @@ def new_state(config: TrainConfig, start: Start, mesh: Mesh) -> TrainState:
     params = initial_weights(config, start, mesh)
     begin = functools.partial(initial_state, config=config.optimizer)
     shapes = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, config.stage.trained)
-    begin = jax.jit(begin, out_shardings=state_shardings(shapes, mesh))
+    begin = jit(begin, out_shardings=state_shardings(shapes, mesh))
     return begin(params, discriminator_weights(start.discriminator))
 
 
@@ -230,8 +230,7 @@ def compile_step(config: TrainConfig, start: Start, state: TrainState, mesh: Mes
     """The training step as one program, which takes its state over from the step before."""
     step = make_step(config, start.model, start.networks, start.discriminator)
     placed = (state_shardings(state, mesh), NamedSharding(mesh, PartitionSpec()))
-    options = compiler_options(mesh.devices.flat[0].platform)
-    return jax.jit(step, donate_argnums=0, out_shardings=placed, compiler_options=options)
+    return jit(step, donate_argnums=0, out_shardings=placed)
 
 
 def make_validation(config: TrainConfig, start: Start, mesh: Mesh) -> Validation | None:

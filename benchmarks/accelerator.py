@@ -68,18 +68,17 @@ def _run(size: str, name: str, dtype: str, batch: int, repeats: int, device: Any
 
     from benchmarks import programs
     from benchmarks.turns import peak_bytes
-    from interlcm_jax.runtime.compiler_options import compiler_options, restoration_options
+    from interlcm_jax.runtime.compiler_options import compiler_options
 
     model = programs.model_config(size)
     if name == "train":
         config = programs.train_config(size, batch_size=batch, dtype=dtype)
-        program, options = programs.training_step(config, model, [device]), compiler_options(device.platform)
+        program = programs.training_step(config, model, [device])
     else:
         setting = programs.Setting(model, batch, jax.numpy.dtype(dtype), jax.sharding.SingleDeviceSharding(device))
         program = (programs.RESTORATION | programs.ATTENTION)[name](setting)
-        options = restoration_options(device.platform)
     start = time.perf_counter()
-    executable = program.traced().lower().compile(options)
+    executable = program.traced().lower().compile(compiler_options(device.platform))
     compile_seconds = time.perf_counter() - start
     arguments, seconds = program.filled(), []
     for _ in range(repeats + 1):

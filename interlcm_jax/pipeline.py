@@ -1,7 +1,7 @@
 """InterLCM: low-quality faces in, restored faces out, in one compiled program."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -44,7 +44,7 @@ from interlcm_jax.model_folder import (
 from interlcm_jax.models.weights import ShardingRule, abstract, lazy_weights
 from interlcm_jax.restoration import Networks, draw_noise, restore
 from interlcm_jax.runtime.batching import in_batches, pad, replicated_mesh
-from interlcm_jax.runtime.compiler_options import platform_of, restoration_options
+from interlcm_jax.runtime.compiler_options import jit, traced
 
 
 def restore_pixels(
@@ -97,11 +97,7 @@ def _run(
     return shared(weights, lq, noise, seed, fidelity)
 
 
-@functools.cache
-def _program(platform: str) -> Callable[..., tuple[Array, Array]]:
-    """`_run`, compiled as suits the platform of the weights."""
-    static = ("graph", "config", "num_network_calls", "fix", "mesh", "vae_slice")
-    return jax.jit(_run, static_argnames=static, compiler_options=restoration_options(platform))
+_program = jit(_run, static_argnames=("graph", "config", "num_network_calls", "fix", "mesh", "vae_slice"))
 
 
 class InterLCM:
@@ -233,7 +229,7 @@ class InterLCM:
             check_noise(noise, calls, lq.shape, self.config)
         seed, fix, blend = check_seed(seed), check_color_fix(color_fix, self.config), check_fidelity(fidelity)
         vae_slice = check_vae_slice(vae_slice)
-        if _traced(lq, noise, seed, blend):
+        if traced((lq, noise, seed, blend)):
             # The outer program has the say over devices and compiler options.
             lq = jnp.asarray(lq)
             return _run(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, None, vae_slice)
@@ -244,8 +240,7 @@ class InterLCM:
             noise = noise if noise is None or noise.shape[1] == 1 else pad(noise, whole, axis=1)
         # Said explicitly: programs that forbid implicit transfers (`jax.transfer_guard`) can restore too.
         seed, blend = jax.device_put((seed, blend), None if mesh is None else NamedSharding(mesh, PartitionSpec()))
-        program = _program(platform_of(self.weights))
-        result = program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh, vae_slice)
+        result = _program(self.graph, self.config, self.weights, lq, noise, seed, blend, calls, fix, mesh, vae_slice)
         return jax.tree.map(lambda array: array[:count], result) if mesh is not None else result
 
     def save_pretrained(self, folder: str | Path, dtype: DTypeLike | None = None) -> None:
@@ -266,11 +261,6 @@ class InterLCM:
                 if dtype is not None:
                     weights = {path: weight.astype(jnp.dtype(dtype)) for path, weight in weights.items()}
                 write_safetensors(weights_file(temporary, name), weights)
-
-
-def _traced(*values: object) -> bool:
-    """Whether JAX traces what is done with these values, or traces anything here at all."""
-    return any(isinstance(value, jax.core.Tracer) for value in (*values, jax.lax.iota(jnp.int32, 1)))
 
 
 def _named(sharding: ShardingRule, name: str, path: str, shape: tuple[int, ...]) -> jax.sharding.Sharding:

@@ -38,10 +38,10 @@ ALLOWED = {
         "restoration",
     },
     "stablehlo_export": {"errors", "files", "models", "arguments", "pipeline"},
-    "faces": {"errors", "models", "imaging", "model_folder"},
+    "faces": {"errors", "runtime", "models", "imaging", "model_folder"},
     "convert": {"errors", "files", "models", "diffusion", "faces", "model_folder", "default_model"},
     "photos": {"errors", "runtime", "faces", "imaging", "model_folder", "arguments", "pipeline"},
-    "metrics": {"errors", "files", "models", "imaging", "convert", "faces"},
+    "metrics": {"errors", "files", "runtime", "models", "imaging", "convert", "faces"},
     "data": {"errors", "files", "imaging"},
     "evaluation": {
         "errors",

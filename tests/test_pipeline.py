@@ -113,7 +113,7 @@ def test_the_weights_own_settings_are_the_defaults(model, monkeypatch, task, fix
         seen.append(arguments[-4:-2])
         return jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8), None
 
-    monkeypatch.setattr(pipeline, "_program", lambda platform: program)
+    monkeypatch.setattr(pipeline, "_program", program)
     image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     own = InterLCM(config, model.networks)
     own.restore(image)
@@ -136,7 +136,7 @@ def test_the_vae_in_slices_gives_the_same(model, five, noise, batch):
         model.restore(five, vae_slice=0)
     # The same numbers, by a loop over the slices.
     whole, slices = (
-        pipeline._program("cpu").lower(
+        pipeline._program.on("cpu").lower(
             model.graph, model.config, model.weights, five, None, np.uint32(0), None, 1, "none", None, size
         )
         for size in (None, 2)
@@ -244,7 +244,7 @@ def traced(model, five):
     """The whole restoration as it is for one image, seed 0."""
     lq = jnp.asarray(scaled(five[:1]))
     arguments = model.weights, lq, None, np.uint32(0), None, 3, "wavelet", None, None
-    return pipeline._program("cpu").trace(model.graph, model.config, *arguments)
+    return pipeline._program.on("cpu").trace(model.graph, model.config, *arguments)
 
 
 def test_weights_are_arguments_of_the_program(traced, model):

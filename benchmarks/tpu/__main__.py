@@ -19,9 +19,6 @@ All numbers are for one chip, GB are 1e9 bytes, GiB 2**30:
   `InterLCM.restore` does, for its temporaries and compile time. `--vae-slice` makes loops too.
 - collectives: what is sent between chips, in loops as often as they run.
 - megacycles: the compiler's own estimates of all operations, added up, without waits for copies and bodies of loops.
-
-The restoration is compiled as the package compiles it, without copies of weights ahead of their use; `--option
-xla_msa_max_outstanding_prefetches=-1` leaves the choice to XLA.
 """
 
 import argparse
@@ -42,7 +39,6 @@ from benchmarks.programs import REMAT, RESTORATION, SIZES, Program, Setting, mod
 from benchmarks.report import Report, add_output
 from benchmarks.tpu.flops import matrix_flops
 from benchmarks.tpu.hlo import collective_bytes, hbm_bytes, megacycles
-from interlcm_jax.runtime import compiler_options
 from interlcm_jax.training.config import MeshConfig
 
 GIGA, TERA, GIBI = 1e9, 1e12, 2**30
@@ -165,8 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     """Compiles what was asked for, one program after the other, and prints the table as it grows."""
     asked = parse(argv)
     jax.config.update("jax_platforms", "cpu")
-    options = compiler_options.RESTORATION["tpu"] if asked.what == "restore" else {}
-    options = options | dict(each.split("=", 1) for each in asked.option)
+    options = dict(each.split("=", 1) for each in asked.option)
     if asked.effort is not None:
         options["exec_time_optimization_effort"] = asked.effort
     first, programs = (RESTORE, restorations) if asked.what == "restore" else (TRAIN, steps)

@@ -22,6 +22,7 @@ from interlcm_jax.metrics.niqe_features import BLOCK, block_moments, features
 from interlcm_jax.metrics.onet import onet_distance
 from interlcm_jax.metrics.sharpness import laplacian_variance
 from interlcm_jax.models.lpips import lpips
+from interlcm_jax.runtime.compiler_options import jit
 
 Images = UInt8[Array, "B H W 3"]
 
@@ -136,7 +137,7 @@ def compiled(measure: LoadedMeasure, mesh: jax.sharding.Mesh | None, images: int
         images: how many batches of images it takes.
     """
     if mesh is None:
-        return jax.jit(measure.on_device)
+        return jit(measure.on_device)
     whole, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(mesh.axis_names)
     specs = (whole, *[split] * images)
-    return jax.jit(jax.shard_map(measure.on_device, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False))
+    return jit(jax.shard_map(measure.on_device, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False))

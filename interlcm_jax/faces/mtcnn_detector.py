@@ -1,7 +1,6 @@
 """Finds faces with MTCNN (Zhang et al. 2016): windows of all sizes are proposed, then refined twice."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -14,6 +13,7 @@ from jaxtyping import Array, Float, UInt8
 from interlcm_jax.faces.candidates import Candidates, concatenated
 from interlcm_jax.faces.detect import Face
 from interlcm_jax.faces.mtcnn import ProposalConfig, RefinementNetwork, load_networks
+from interlcm_jax.runtime.compiler_options import jit
 
 CELL, STRIDE = ProposalConfig.CELL, ProposalConfig.STRIDE
 # The networks run on batches of these shapes, whatever the photo's: each is compiled once.
@@ -203,7 +203,7 @@ def _run(network: nnx.Module, images: UInt8[np.ndarray, "N H W 3"], batch: int) 
     return [np.concatenate(parts)[: len(images)] for parts in zip(*outputs, strict=True)]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static_argnums=0)
 def _outputs(graph: nnx.GraphDef, state: nnx.State, images: UInt8[Array, "B H W 3"]) -> tuple[Array, ...]:
     with jax.default_matmul_precision("highest"):
         return nnx.merge(graph, state)((images.astype(jnp.float32) - 127.5) / 128)

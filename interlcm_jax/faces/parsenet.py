@@ -5,13 +5,11 @@ CVPR 2021, arXiv 2009.08709), as facexlib publishes it (`parsing_parsenet.pth`).
 """
 
 import dataclasses
-import functools
 import itertools
 from pathlib import Path
 from typing import Literal, Self, Unpack
 
 import cv2
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -22,6 +20,7 @@ from interlcm_jax.faces.optional import load_optional
 from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.layers import BatchNorm, Conv, Init, nearest_resize
+from interlcm_jax.runtime.compiler_options import jit
 
 NAME = "parsenet"  # of its file in a model folder
 # The classes, CelebAMask-HQ's, in the network's order.
@@ -205,7 +204,7 @@ def load_parsenet(
     return None if network is None else FaceParser(network)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static_argnums=0)
 def _classify(graph: nnx.GraphDef[ParseNet], weights: nnx.State, face: UInt8[Array, "S S 3"]) -> UInt8[Array, "S S"]:
     logits, _ = nnx.merge(graph, weights)(to_float(face[None]))
     return jnp.argmax(logits[0], axis=-1).astype(jnp.uint8)

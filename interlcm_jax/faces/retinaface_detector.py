@@ -1,6 +1,5 @@
 """RetinaFace as a face detector: whole photos in, faces out."""
 
-import functools
 from pathlib import Path
 
 import cv2
@@ -16,6 +15,7 @@ from interlcm_jax.faces.anchors import decode_boxes, decode_landmarks, distinct,
 from interlcm_jax.faces.detect import Face
 from interlcm_jax.faces.optional import load_optional
 from interlcm_jax.faces.retinaface import STRIDES, RetinaFace, RetinaFaceConfig, prepare
+from interlcm_jax.runtime.compiler_options import jit
 
 NAME = "retinaface"  # of its file in a model folder
 
@@ -109,7 +109,7 @@ def load_retinaface(
     return None if network is None else RetinaFaceDetector(network, **options)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static_argnums=0)
 def _predict(
     graph: nnx.GraphDef[RetinaFace], weights: nnx.State, frame: UInt8[Array, "H W 3"], size: Int[Array, "2"]
 ) -> tuple[Float[Array, "A"], Float[Array, "A 4"], Float[Array, "A 5 2"]]:

@@ -16,6 +16,7 @@ from interlcm_jax.imaging.opencv import linear_resize, read_gray
 from interlcm_jax.imaging.resize import bilinear_resize
 from interlcm_jax.metrics.arcface import ArcFace
 from interlcm_jax.metrics.inputs import Images, both, pairs
+from interlcm_jax.runtime.compiler_options import jit
 
 # Deg's script leaves out of its mean what is nearer than this, degrees.
 IDENTICAL = 1.0
@@ -23,7 +24,7 @@ IDENTICAL = 1.0
 IDA_WEIGHTS = (0.1140, 0.5870, 0.2989)
 
 
-@jax.jit
+@jit
 def deg(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     """Deg of each pair: the angle between restored face and original, degrees from 0 to 180; lower is better.
 
@@ -41,7 +42,7 @@ def deg(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     return jnp.rad2deg(angle(*_embeddings(network, restored, hq, _deg_input)))
 
 
-@jax.jit
+@jit
 def similarity(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     """The cosine of Deg's angle, -1 to 1: higher is better. Arguments as `deg`'s.
 
@@ -50,7 +51,7 @@ def similarity(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "
     return jnp.cos(angle(*_embeddings(network, restored, hq, _deg_input)))
 
 
-@jax.jit
+@jit
 def ida(network: ArcFace, restored: Images, hq: Images) -> Float[Array, "B"]:
     """IDA (also IDD) of each pair: the angle between restored face and original, radians from 0 to pi; lower is better.
 

@@ -4,7 +4,6 @@ All is float32, and so the formulas are those that lose nothing to it: variances
 of them, and long sums are taken pairwise.
 """
 
-import functools
 from typing import Literal
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.runtime.compiler_options import jit
 
 Images = Float[Array | np.ndarray, "B H W 3"] | UInt8[Array | np.ndarray, "B H W 3"]
 Channel = Literal["rgb", "y"]
@@ -24,7 +24,7 @@ LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 BLACK = 16 / 255
 
 
-@functools.partial(jax.jit, static_argnames="channel")
+@jit(static_argnames="channel")
 def psnr(restored: Images, hq: Images, channel: Channel = "rgb") -> Float[Array, "B"]:
     """Peak signal-to-noise ratio of each image, in dB; infinite for equal images.
 
@@ -42,7 +42,7 @@ def psnr(restored: Images, hq: Images, channel: Channel = "rgb") -> Float[Array,
     return -10 * jnp.log10(mean_squared_error(restored, hq, channel))
 
 
-@functools.partial(jax.jit, static_argnames="channel")
+@jit(static_argnames="channel")
 def mean_squared_error(restored: Images, hq: Images, channel: Channel = "rgb") -> Float[Array, "B"]:
     """Mean squared error of each image in squares of the data range, right to 2e-7 of itself; arguments as `psnr`'s."""
     difference = _difference(restored, hq, channel)
@@ -56,7 +56,7 @@ def decibels(mse: Float[Array | np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
         return -10 * np.log10(np.asarray(mse, np.float64))
 
 
-@functools.partial(jax.jit, static_argnames=("channel", "clip"))
+@jit(static_argnames=("channel", "clip"))
 def ssim(restored: Images, hq: Images, channel: Channel = "rgb", *, clip: bool = False) -> Float[Array, "B"]:
     """Structural similarity of each image (Wang et al. 2004), the mean over all whole windows and the channels.
 

@@ -24,6 +24,7 @@ from interlcm_jax.metrics.weights import INCEPTION, build, read_published
 from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.layers import BatchNorm, Init, Linear
 from interlcm_jax.models.weights import ShardingRule
+from interlcm_jax.runtime.compiler_options import jit
 
 EPSILON = 1e-3  # of the batch normalizations
 FEATURES = 128  # units of the last features
@@ -243,7 +244,7 @@ class InceptionV3(nnx.Module):
         return self.fc(features)
 
 
-@jax.jit
+@jit
 def features(network: InceptionV3, images: Images) -> Float[Array, "B D"]:
     """The features of each image by the field's protocol (BasicSR, VQFR, pytorch-fid): resized without antialiasing.
 

@@ -9,9 +9,10 @@ from jaxtyping import Array, Float
 from interlcm_jax.imaging.opencv import linear_resize
 from interlcm_jax.metrics.fan import FAN
 from interlcm_jax.metrics.inputs import Images, both, levels, pairs
+from interlcm_jax.runtime.compiler_options import jit
 
 
-@jax.jit
+@jit
 def landmarks(network: FAN, images: Images) -> Float[Array, "B N 2"]:
     """The landmarks of aligned faces, (x, y) in pixels of the images, in steps of a quarter of 1/64 of their size.
 
@@ -25,7 +26,7 @@ def landmarks(network: FAN, images: Images) -> Float[Array, "B N 2"]:
     return _points(network, _input(network, images)) * _scale(network, images)
 
 
-@jax.jit
+@jit
 def lmd(network: FAN, restored: Images, hq: Images) -> Float[Array, "B"]:
     """LMD of each pair: the mean distance of the landmarks, in pixels of the images (512 in papers); lower is better.
 

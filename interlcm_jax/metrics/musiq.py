@@ -5,10 +5,8 @@ No reference is needed. The weights aren't ours to ship: pyiqa publishes them as
 numbers. MUSIQ's other weights (SPAQ, PaQ-2-PiQ) have the same keys and shapes and give other scores: mind the file.
 """
 
-import functools
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -23,6 +21,7 @@ from interlcm_jax.metrics.image import Images
 from interlcm_jax.metrics.musiq_network import MUSIQ, MUSIQConfig
 from interlcm_jax.metrics.musiq_patches import Patches, multiscale_patches
 from interlcm_jax.models.weights import abstract, fill, lazy_weights, skeleton
+from interlcm_jax.runtime.compiler_options import jit
 
 PYIQA_FILE, OFFICIAL_FILE = "musiq_koniq_ckpt-e95806b9.pth", "koniq_ckpt.npz"
 
@@ -90,6 +89,6 @@ def save(path: Path, scorer: MUSIQScorer) -> None:
         write_safetensors(temporary, lazy_weights(nnx.merge(scorer.graph, scorer.weights)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@jit(static_argnums=0)
 def _score(graph: nnx.GraphDef[MUSIQ], weights: nnx.State, patches: Patches) -> Float[Array, "B"]:
     return nnx.merge(graph, weights)(*patches)

@@ -6,10 +6,8 @@ Gaussian kernel of deviation 0.5 source pixels, not antialiased either. Between 
 published weights can tell.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -18,6 +16,7 @@ from interlcm_jax.errors import InterLCMError
 from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.imaging.resize import bicubic_resize
 from interlcm_jax.metrics.musiq_network import MUSIQConfig
+from interlcm_jax.runtime.compiler_options import jit
 
 
 class Patches(NamedTuple):
@@ -29,7 +28,7 @@ class Patches(NamedTuple):
     mask: Bool[Array, "B L"]
 
 
-@functools.partial(jax.jit, static_argnames=("config", "length"))
+@jit(static_argnames=("config", "length"))
 def multiscale_patches(
     images: Float[Array, "B H W 3"] | UInt8[Array, "B H W 3"], config: MUSIQConfig, length: int | None = None
 ) -> Patches:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.runtime.compiler_options import jit
 
 BLOCK = 96
 RADIUS, SIGMA = 3, 7 / 6
@@ -45,7 +46,7 @@ class Moments(NamedTuple):
     sharpness: Float[Array, "B blocks"]
 
 
-@jax.jit
+@jit
 def block_moments(images: UInt8[Array | np.ndarray, "B H W 3"]) -> Moments:
     """Moments of the whole blocks of RGB images; what is left over at the right and below doesn't count.
 

@@ -13,7 +13,7 @@ import torch
 from flax import nnx
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.runtime.compiler_options import compiler_options, platform_of
+from interlcm_jax.runtime.compiler_options import jit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def differences(
 
     arrays = {path: (one.taken, one.given) for path, one in references.items()}
     with jax.default_matmul_precision(precision):
-        program = jax.jit(run, compiler_options=compiler_options(platform_of(state)))
+        program = jit(run)
         found, out = jax.device_get(program(state, arrays, arguments))
     if silent := [path for path in references if path not in found]:
         raise InterLCMError(f"JAX doesn't call {', '.join(silent)}, which PyTorch calls")

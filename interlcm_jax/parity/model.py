@@ -28,7 +28,7 @@ from interlcm_jax.parity.activations import Difference, difference, to_numpy
 from interlcm_jax.parity.ladder import TOLERANCE, WHOLE, Rung, Twins, climb, pairs
 from interlcm_jax.pipeline import InterLCM
 from interlcm_jax.restoration import encode, steered_denoiser
-from interlcm_jax.runtime.compiler_options import compiler_options, platform_of
+from interlcm_jax.runtime.compiler_options import jit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,8 +245,7 @@ def _sampled(model: InterLCM, request: Request) -> tuple[np.ndarray, ...]:
         _, latents = jax.lax.scan(call, first, (noise, steps, inputs))
         return clip_preprocess(lq, config.clip_vision.image_size), first, *latents
 
-    program = jax.jit(run, compiler_options=compiler_options(platform_of(model.weights)))
-    return jax.device_get(program(model.weights, request.lq, request.noise))
+    return jax.device_get(jit(run)(model.weights, request.lq, request.noise))
 
 
 def _compare_weights(twins: Twins, table: Table) -> tuple[Rung, str | None]:

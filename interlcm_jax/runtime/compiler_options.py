@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,10 +12,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 # XLA:CPU hands groups of operations to YNNPACK, which slows this model's attention and its narrow convolutions: without
 # it a call of the UNet takes three quarters of the time (two cores, jaxlib 0.10.2).
 _OPTIONS = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
-# XLA:TPU copies weights into its fast memory ahead of their use. Without that the restoration of one face takes 0.63 of
-# the memory besides weights and 0.66 of the bytes read and written, as many of them in main memory; the compiler thinks
-# it takes 9 % more cycles (v5e, libtpu 0.0.50; no TPU has run it). Training leaves the choice to XLA.
-RESTORATION = {**_OPTIONS, "tpu": {"xla_msa_max_outstanding_prefetches": "0"}}
 # XLA:CPU optimizes a program of random draws for a second each; it runs for less.
 _RUN_ONCE = {"cpu": {"xla_backend_optimization_level": "0"}}
 
@@ -30,12 +27,6 @@ def compiler_options(platform: str) -> dict[str, str] | None:
 
 
 @functools.cache
-def restoration_options(platform: str) -> dict[str, str] | None:
-    """The same for the restoration, see `RESTORATION`."""
-    return _known(platform, RESTORATION)
-
-
-@functools.cache
 def run_once_options(platform: str) -> dict[str, str] | None:
     """The same for a program that runs once, such as that of a network's first weights: quick to compile."""
     return _known(platform, _RUN_ONCE)
@@ -48,10 +39,38 @@ def _known(platform: str, options: Mapping[str, Mapping[str, str]]) -> dict[str,
     return {name: value for name, value in ours.items() if _knows(platform, name, value)} or None
 
 
-def platform_of(weights: object) -> str:
-    """The platform of the devices that hold these weights: "cpu", "gpu" or "tpu"."""
-    first = jax.tree.leaves(weights)[0]
-    return next(iter(first.devices())).platform
+def platform_of(arrays: object) -> str:
+    """The platform of the devices that hold these arrays: "cpu", "gpu" or "tpu"; the default's where none does."""
+    held = (leaf for leaf in jax.tree.leaves(arrays) if isinstance(leaf, jax.Array))
+    return next((next(iter(array.devices())).platform for array in held), jax.default_backend())
+
+
+def traced(values: object) -> bool:
+    """Whether JAX traces what is done with these values, or traces anything here at all."""
+    return any(isinstance(value, jax.core.Tracer) for value in (*jax.tree.leaves(values), jax.lax.iota(np.int32, 1)))
+
+
+def jit(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+    """`jax.jit` with what the compiler is told for the platform of the arguments; also a decorator.
+
+    Called within a program that JAX traces it is part of that program, which has the say over compiler options. Its
+    attribute `on` gives JAX's own jitted function for a platform, to lower or trace.
+    """
+    if function is None:
+        return functools.partial(jit, **options)
+    part = jax.jit(function, **options)
+
+    @functools.cache
+    def whole(platform: str) -> Callable[..., Any]:
+        return jax.jit(function, compiler_options=compiler_options(platform), **options)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        values = (args, kwargs)
+        return (part if traced(values) else whole(platform_of(values)))(*args, **kwargs)
+
+    call.on = whole
+    return call
 
 
 def _knows(platform: str, name: str, value: str) -> bool:

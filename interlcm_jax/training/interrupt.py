@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool
 
+from interlcm_jax.runtime.compiler_options import jit
+
 
 class Interrupt:
     """While the block runs, SIGTERM and SIGINT ask the loop to stop; a second SIGINT ends the process at once.
@@ -64,4 +66,4 @@ def _any_process(flag: bool) -> Bool[Array, ""]:
 @functools.cache
 def _reduction():
     mesh = Mesh(np.array(jax.devices()), ("all",))
-    return mesh, jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return mesh, jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))

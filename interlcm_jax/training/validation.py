@@ -17,6 +17,7 @@ from interlcm_jax.models.lpips import lpips
 from interlcm_jax.models.weights import with_values
 from interlcm_jax.restoration import Networks
 from interlcm_jax.runtime.batching import pad
+from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.training.sharding import put_batch
 from interlcm_jax.training.stage import Stage
 from interlcm_jax.training.state import Weights
@@ -78,7 +79,7 @@ class Validation:
             return {"restored": pixels, **scores}
 
         # Whole on every process, so that each can read all of it.
-        self._run = jax.jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._run = jit(run, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def __call__(self, ema: Weights, frozen: Weights) -> Validated:
         """The pictures with these weights, and their scores."""

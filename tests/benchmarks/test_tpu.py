@@ -13,9 +13,8 @@ from benchmarks.tpu import __main__ as tpu
 
 @pytest.fixture(autouse=True)
 def cpu(monkeypatch):
-    """CPU devices in place of a TPU's, and no option that only its compiler knows."""
+    """CPU devices in place of a TPU's."""
     monkeypatch.setattr(tpu, "tpu_devices", lambda topology: jax.devices()[:4])
-    monkeypatch.setattr(tpu.compiler_options, "RESTORATION", {"tpu": {}})
 
 
 def rows(tmp_path, *command: str) -> list[dict]:
@@ -59,15 +58,14 @@ def test_restore_shows_a_table_and_writes_its_numbers_and_the_programs(tmp_path,
     assert "ENTRY" in (tmp_path / "hlo" / "01-restore.txt").read_text()
 
 
-def test_the_compiler_is_told_what_the_package_tells_it_and_what_the_command_line_says(tmp_path, monkeypatch):
+def test_the_compiler_is_told_what_the_command_line_says(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(tpu, "compiled", lambda program, options: (asked.append(options) or {}, ""))
-    monkeypatch.setattr(tpu.compiler_options, "RESTORATION", {"tpu": {"prefetches": "0"}})
     command = ["--size", "miniature", "--program", "decode", "--batch-size", "1"]
     tpu.main(["restore", *command])
     tpu.main(["restore", *command, "--option", "prefetches=-1", "fuse=yes", "--effort", "-1"])
     assert asked == [
-        {"prefetches": "0"},
+        {},
         {"prefetches": "-1", "fuse": "yes", "exec_time_optimization_effort": -1.0},
     ]
     with pytest.raises(SystemExit):

@@ -1,13 +1,15 @@
 """What the compiler is told: only what it knows, and what the user doesn't say."""
 
+import re
+from pathlib import Path
+
 import jax
 import numpy as np
-import pytest
 
 from interlcm_jax import pipeline
 from interlcm_jax.runtime import compiler_options
 
-YNN, PREFETCHES = "xla_cpu_experimental_ynn_fusion_type", "xla_msa_max_outstanding_prefetches"
+YNN = "xla_cpu_experimental_ynn_fusion_type"
 
 
 def test_this_jaxlib_takes_the_option_for_cpu():
@@ -19,20 +21,10 @@ def test_other_platforms_compile_as_they_are():
     assert compiler_options.compiler_options("gpu") is None
 
 
-def test_a_tpu_restores_without_copying_weights_ahead(monkeypatch):
+def test_what_the_user_sets_is_left_to_them(monkeypatch):
     monkeypatch.setattr(compiler_options, "_knows", lambda *asked: True)
-    assert compiler_options.restoration_options.__wrapped__("tpu") == {PREFETCHES: "0"}
-    assert compiler_options.restoration_options.__wrapped__("cpu") == {YNN: ""}
-    assert compiler_options.restoration_options.__wrapped__("gpu") is None
-
-
-@pytest.mark.parametrize(
-    ("variable", "platform", "option"), [("LIBTPU_INIT_ARGS", "tpu", PREFETCHES), ("XLA_FLAGS", "cpu", YNN)]
-)
-def test_what_the_user_sets_is_left_to_them(monkeypatch, variable, platform, option):
-    monkeypatch.setattr(compiler_options, "_knows", lambda *asked: True)
-    monkeypatch.setenv(variable, f"--xla_another=1 --{option}=8")
-    assert compiler_options.restoration_options.__wrapped__(platform) is None
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_another=1 --{YNN}=8")
+    assert compiler_options.compiler_options.__wrapped__("cpu") is None
 
 
 def test_an_option_that_the_compiler_lacks_is_left_out(monkeypatch):
@@ -52,9 +44,30 @@ def test_weights_know_their_platform():
     assert compiler_options.platform_of({"weight": jax.numpy.ones(3)}) == "cpu"
 
 
-def test_the_restoration_is_compiled_with_them(monkeypatch):
-    expected = compiler_options.restoration_options("cpu")  # asks the compiler, which needs the true `jit`
-    told = []
-    monkeypatch.setattr(jax, "jit", lambda function, **options: told.append(options["compiler_options"]))
-    pipeline._program.__wrapped__("cpu")
-    assert told == [expected] == [{YNN: ""}]
+def test_every_program_is_compiled_with_them(monkeypatch):
+    expected = compiler_options.compiler_options("cpu")  # asks the compiler, which needs the true `jit`
+    true, told = jax.jit, []
+
+    def spy(function, **options):
+        told.append(options)
+        return true(function, **{name: each for name, each in options.items() if name != "compiler_options"})
+
+    monkeypatch.setattr(jax, "jit", spy)
+    double = compiler_options.jit(lambda x, factor: x * factor, static_argnames="factor")
+    np.testing.assert_array_equal(double(np.ones(2, np.float32), factor=2), [2, 2])
+    assert told[1:] == [{"static_argnames": "factor", "compiler_options": expected}]
+    # Within another program it is part of that, which has the say.
+    np.testing.assert_array_equal(true(lambda x: double(x, factor=3))(np.ones(2, np.float32)), [3, 3])
+    assert len(told) == 2
+
+
+def test_no_program_of_the_package_is_compiled_otherwise():
+    """But these: a stored program is compiled where it runs, and convolutions are jitted for their trace alone."""
+    package = Path(pipeline.__file__).parent
+    plain = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"\b(?:jax|nnx)\.(?:jit|pmap)\(|@(?:jax|nnx)\.jit|partial\((?:jax|nnx)\.jit", path.read_text())
+    }
+    once = {"runtime/compiler_options.py", "training/start.py"}
+    assert plain - once == {"stablehlo_export.py", "models/kernels/winograd.py"}

@@ -16,6 +16,7 @@ from interlcm_jax.imaging.pixels import to_float
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.models.vae import AutoencoderKL
 from interlcm_jax.restoration import Networks, draw_noise, encode
+from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.training.stage import DIFFUSION, DROPOUT, Images, Key, Metrics, Stage
 
 SCALE_FACES = 64  # by which the latents are scaled
@@ -87,7 +88,7 @@ class Prior(Stage):
         if not self.scale_latents:
             return model
 
-        @jax.jit
+        @jit
         def moments(vae: AutoencoderKL, image: Array) -> Array:
             latents = vae.encode(to_float(image))[0].astype(jnp.float32)
             return jnp.stack([latents.mean(), (latents**2).mean()])
