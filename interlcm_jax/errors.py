@@ -1,11 +1,20 @@
 """The errors a user can cause, so that callers and the command line can tell them from bugs."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    r"""Text of strangers with what would steer a terminal, like the start of an escape sequence, written as \x1b."""
+    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in text)
+
+
 class InterLCMError(ValueError):
     """Something the user gave is wrong; the message says what, in which file, and what to do. Exit code 2."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class WeightsError(InterLCMError):

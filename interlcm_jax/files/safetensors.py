@@ -7,6 +7,7 @@ whole file into memory, and its writer wants every tensor at once.
 import dataclasses
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
         size = int.from_bytes(file.read(8), "little")
         pairs = json.loads(file.read(size), object_pairs_hook=_Pairs)
     names = [name for name, _ in pairs if name != "__metadata__"]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise WeightsError(path, [f"{len(twice)} duplicate keys: {', '.join(twice)}"])
     entries = {name: dict(info) for name, info in pairs if name != "__metadata__"}
     if odd := [f"{name} ({info['dtype']})" for name, info in entries.items() if info["dtype"] not in _DTYPES]:
