@@ -1,7 +1,6 @@
 """A GET request by rules that no server can stretch, for files and listings that may be anybody's."""
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 import anyio
@@ -10,8 +9,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from interlcm_jax.errors import InterLCMError
 
-DEADLINE = 30.0  # seconds for the headers, and for so many bytes of the body:
-LEAST = 2**15
+DEADLINE = 60.0  # seconds for the headers, and for each so many bytes of the body:
+LEAST = 2**18
 REDIRECTS = 10
 
 
@@ -64,21 +63,26 @@ async def _connection(url: str, headers: Mapping[str, str]) -> AsyncIterator[htt
 
 
 def _body(url: str, portal: BlockingPortal, response: httpx2.Response) -> Iterator[bytes]:
-    parts = response.aiter_raw()
+    pieces, part = response.aiter_raw(), bytearray()
 
-    async def part(seconds: float) -> bytes:
-        with anyio.fail_after(seconds):
-            return await anext(parts, b"")
+    async def gather() -> None:
+        with anyio.fail_after(DEADLINE):
+            async for piece in pieces:
+                part.extend(piece)
+                if len(part) >= LEAST:
+                    break
 
     while True:
-        count, deadline = 0, time.monotonic() + DEADLINE
-        while count < LEAST:
+        try:
             with _errors(url):
-                data = portal.call(part, deadline - time.monotonic())
-            if not data:
-                return
-            yield data
-            count += len(data)
+                portal.call(gather)
+        except LostError:
+            yield bytes(part)  # what came before counts too
+            raise
+        yield bytes(part)
+        if len(part) < LEAST:
+            return
+        part.clear()
 
 
 @contextlib.contextmanager
@@ -87,12 +91,11 @@ def _errors(url: str) -> Iterator[None]:
         yield
     except InterLCMError:
         raise
-    # The last two are of addresses of servers and proxies.
-    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, ValueError, ImportError) as error:
-        raise InterLCMError(f"{url}: this address, one it redirects to or the proxy can't be used ({error})") from error
-    except (httpx2.HTTPError, OSError) as error:
+    except (httpx2.NetworkError, httpx2.ProtocolError, httpx2.ProxyError, OSError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise InterLCMError(f"{url}: the server's certificate isn't trusted ({error})") from error
         slow = isinstance(error, TimeoutError)
         reason = f"less than {LEAST} bytes came in {DEADLINE:g} s" if slow else str(error) or type(error).__name__
         raise LostError(f"the connection was lost ({reason})") from error
+    except Exception as error:  # of many kinds, and none is for a user's eyes
+        raise InterLCMError(f"{url}: this address, one it redirects to or the proxy can't be used ({error})") from error

@@ -67,7 +67,7 @@ def test_a_compressed_listing_is_refused(hub):
 def test_a_hub_that_goes_silent(hub, monkeypatch):
     monkeypatch.setattr(http, "DEADLINE", 0.2)
     hub.scripts["/api/models/owner/name"] = lambda send: time.sleep(1)
-    with pytest.raises(InterLCMError, match=r"less than 32768 bytes came in 0\.2 s"):
+    with pytest.raises(InterLCMError, match=r"less than 262144 bytes came in 0\.2 s"):
         list_repository("owner/name")
 
 
