@@ -64,12 +64,9 @@ def fetch(
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = _Download(url, path, size, headers or {}, label or path.name, progress).run()
-        with partial.open("rb") as file:
-            if sha256 is not None and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                partial.unlink()
-                raise InterLCMError(
-                    f"{url}: what came isn't what the hub lists (its SHA-256 differs); download it again"
-                )
+        if sha256 is not None and _sha256(partial) != sha256:
+            partial.unlink()
+            raise InterLCMError(f"{url}: what came isn't what the hub lists (its SHA-256 differs); download it again")
         os.replace(partial, path)
     except OSError as error:
         raise InterLCMError(
@@ -171,6 +168,11 @@ class _Download:
                 self.progress(self.label, count, size)
         if count < size:
             raise LostError(f"the connection ended after {count} of {size} bytes")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _validator(response: httpx2.Response) -> str | None:

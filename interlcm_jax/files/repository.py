@@ -28,31 +28,19 @@ ADVICE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
-    """The size in bytes and the SHA-256 of a file, where the hub tells them."""
-
-    size: int | None
-    sha256: str | None
-
-    def __post_init__(self):
-        if (self.size or 0) < 0 or not re.fullmatch("[0-9a-f]{64}", self.sha256 or 64 * "0"):
-            raise ValueError(f"{self} is none of a hub's files")
-
-
-@dataclasses.dataclass(frozen=True)
 class Repository:
     """A version of a hub repository.
 
     Attributes:
         name: like "owner/name".
         commit: the version.
-        files: by their names, which stay inside the repository's folder.
+        files: `size` in bytes and `sha256` by their names, None where the hub doesn't tell; no name leads elsewhere.
         license: if it states one.
     """
 
     name: str
     commit: str
-    files: Mapping[str, _File]
+    files: Mapping[str, Mapping[str, int | str | None]]
     license: str | None
 
     def choose(self, select: Select) -> Sequence[str]:
@@ -74,9 +62,9 @@ class Repository:
         """
         for file in self.choose(select):
             url = huggingface_hub.hf_hub_url(self.name, file, revision=self.commit)
-            known = dataclasses.asdict(self.files[file])
             label = f"{Path(self.name).name}/{file}"
-            fetch(url, folder / file, **known, headers=build_hf_headers(), label=label, progress=progress)
+            options = {**self.files[file], "headers": build_hf_headers(), "label": label, "progress": progress}
+            fetch(url, folder / file, **options)
 
 
 def list_repository(name: str, revision: str | None = None) -> Repository:
@@ -95,11 +83,15 @@ def list_repository(name: str, revision: str | None = None) -> Repository:
     text = _read(name, f"{constants.ENDPOINT}/api/models/{name}{version}?blobs=true")
     try:
         info = json.loads(text)
-        entries = {entry["rfilename"]: entry for entry in info["siblings"] if _belongs(entry["rfilename"])}
-        files = {file: _File(e.get("size"), (e.get("lfs") or {}).get("sha256")) for file, e in entries.items()}
+        files = {}
+        for entry in info["siblings"]:
+            if _belongs(entry["rfilename"]):
+                size, large = entry.get("size"), entry.get("lfs")
+                sha256 = re.fullmatch("[0-9a-f]{64}", large["sha256"])[0] if large else None
+                files[entry["rfilename"]] = {"size": size if size is None else int(size), "sha256": sha256}
         license = (info.get("cardData") or {}).get("license")
         commit = re.fullmatch("[0-9a-f]{40}", info["sha"])[0]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise _no_listing(name) from error
     return Repository(name, commit, files, printable(license) if isinstance(license, str) else None)
 
