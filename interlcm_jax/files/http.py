@@ -96,6 +96,6 @@ def _errors(url: str) -> Iterator[None]:
             raise InterLCMError(f"{url}: the server's certificate isn't trusted ({error})") from error
         slow = isinstance(error, TimeoutError)
         reason = f"less than {LEAST} bytes came in {DEADLINE:g} s" if slow else str(error) or type(error).__name__
-        raise LostError(f"the connection was lost ({reason})") from error
+        raise LostError(f"the connection failed ({reason})") from error
     except Exception as error:  # of many kinds, and none is for a user's eyes
         raise InterLCMError(f"{url}: this address, one it redirects to or the proxy can't be used ({error})") from error

@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(monkeypatch, cache):
-    """A hub with an empty repository "owner/name"; what else it should have, tests add."""
+    """A hub without repositories; tests add some."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with file_server() as served:

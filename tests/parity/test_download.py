@@ -109,7 +109,7 @@ def test_an_interrupted_download_goes_on(server, places, converted, monkeypatch,
     with monkeypatch.context() as context:
         context.setattr(fetch, "RETRIES", 0)
         assert download(server) == 2
-    assert "the connection was lost" in capsys.readouterr().err
+    assert "the connection failed" in capsys.readouterr().err
     assert not (places / "INTERLCM_MODELS").exists()
     before = asked(server)
     server.log.clear()
