@@ -56,7 +56,7 @@ def fetch(
         progress: see `Progress`.
 
     Raises:
-        InterLCMError: the server has no such file or can't be reached, the connection was lost again and again, the
+        InterLCMError: the server has no such file or can't be reached, the connection failed again and again, the
             disk is full, or the file isn't what it should be; the message names URL and file, and what to do.
     """
     try:
