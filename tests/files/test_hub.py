@@ -102,3 +102,20 @@ def test_the_library_itself_offline(cache):
 def test_names_that_no_hub_repository_can_have(name):
     with pytest.raises(InterLCMError, match="no hub name"):
         resolve(name, matching("*"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nX-Error-Code: GatedRepo\r\nContent-Length: 0\r\n\r\n", "accept the terms"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "the download failed"),
+        (b"HTTP/1.1 302 Found\r\nLocation: ftp://a/b\r\nX-Repo-Commit: 7\r\nETag: a\r\n\r\n", "the download failed"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n", "the download failed"),
+        (b"\0", "the download failed"),
+    ],
+)
+def test_a_hub_that_lists_a_file_and_does_not_give_it(hub, reply, message):
+    hub.add_repository("owner/name", {"config.json": b"{}", "a.safetensors": b"a"})
+    hub.scripts["/owner/name/resolve/main/config.json"] = lambda send: send(reply)
+    with pytest.raises(InterLCMError, match=f"^owner/name: .*{message}"):
+        resolve("owner/name", SELECT)
