@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.errors import InterLCMError, printable
 from interlcm_jax.files.hub import Select, matching, resolve
 from interlcm_jax.files.user_folders import models_folder
 from interlcm_jax.model_folder import CONFIG, TASKS, ModelConfig, read_config
@@ -67,7 +67,7 @@ def describe_model(folder: Path, config: ModelConfig) -> str:
     name = "the small one of the package" if small else f"{folder.name} ({folder.parent})"
     size, calls = config.image_size, f"{config.num_network_calls} network call{'s'[: config.num_network_calls > 1]}"
     line = f"model: {name}, {config.task} at {size} x {size} px, {calls}; {_licenses(config.weights)}"
-    return f"{line}; get the full-size model (512 x 512 px) with interlcm download" if small else line
+    return printable(f"{line}; get the full-size model (512 x 512 px) with interlcm download" if small else line)
 
 
 def _licenses(weights: Mapping[str, Mapping[str, str]]) -> str:

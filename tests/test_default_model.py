@@ -109,3 +109,5 @@ def test_a_line_on_the_model(models):
         "full-size model (512 x 512 px) with interlcm download"
     )
     assert "license: not stated" in describe_model(models / "mine", ModelConfig.miniature())
+    steering = dataclasses.replace(config, weights={"unet": {"license": "\x1b[2J"}})
+    assert r"license: \x1b[2J" in describe_model(models / "mine", steering)

@@ -12,7 +12,8 @@ from interlcm_jax.default_model import make_default
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.files.atomic import check_absent
 from interlcm_jax.files.fetch import Progress, fetch
-from interlcm_jax.files.hub import Select, cached, listing
+from interlcm_jax.files.hub import Select, cached
+from interlcm_jax.files.repository import list_repository
 from interlcm_jax.files.user_folders import CACHE_VARIABLE, MODELS_VARIABLE, cache_folder, models_folder
 from interlcm_jax.model_folder import CONFIG
 
@@ -58,7 +59,7 @@ def download(
 
     Raises:
         InterLCMError: no such model was released, `out` exists, PyTorch isn't installed, another download is under way,
-            or as `fetch.fetch`, `hub.listing` and `convert.model.convert`.
+            or as `fetch.fetch`, `repository.list_repository` and `convert.model.convert`.
     """
     calls = _calls(task, num_network_calls)
     folder = out or _models() / f"{task}_{calls}step"
@@ -138,10 +139,6 @@ def _repository(name: str, select: Select, downloads: Path, progress: Progress) 
     unstated = f"see huggingface.co/{name}"
     with contextlib.suppress(InterLCMError):
         return cached(name, select), unstated
-    files, license = listing(name, select)
-    for file in files:
-        label = f"{Path(name).name}/{file.name}"
-        fetch(
-            file.url, downloads / name / file.name, size=file.size, sha256=file.sha256, label=label, progress=progress
-        )
-    return downloads / name, license or unstated
+    repository = list_repository(name)
+    repository.fetch(select, downloads / name, progress)
+    return downloads / name, repository.license or unstated

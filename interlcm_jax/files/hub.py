@@ -1,21 +1,11 @@
 """A folder or file by its path, or the files of a Hugging Face hub repository by its name."""
 
-import dataclasses
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import validate_repo_id
 
 from interlcm_jax.errors import InterLCMError
 
@@ -25,8 +15,8 @@ Select = Callable[[Collection[str]], Sequence[str]]
 def resolve(source: str | Path, select: Select, revision: str | None = None) -> Path:
     """The local path of `source`: itself where it exists, else a snapshot of the hub repository of that name.
 
-    Only the files that `select` chooses are downloaded. Without a connection, or with HF_HUB_OFFLINE set, the hub's
-    cache is used if it holds them.
+    Only the files that `select` chooses are downloaded, by the hub's library into its cache. Without a connection, or
+    with HF_HUB_OFFLINE set, the cache is used if it holds them.
 
     Args:
         source: a file, a folder, or a hub name like "owner/name".
@@ -42,22 +32,34 @@ def resolve(source: str | Path, select: Select, revision: str | None = None) -> 
     name = str(source)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or isinstance(source, Path):
         raise InterLCMError(f"{name}: no such file or folder (a hub name has the form owner/name)")
+    # What reads HTTP takes a moment to import, and a local model needs none.
+    from huggingface_hub import errors, utils
+
+    from interlcm_jax.files.repository import ADVICE, list_repository
+
     try:
-        validate_repo_id(name)
-    except HFValidationError as error:
+        utils.validate_repo_id(name)
+    except errors.HFValidationError as error:
         raise InterLCMError(f"{name}: no such file or folder, and no hub name ({error})") from error
     try:
-        names = huggingface_hub.HfApi().list_repo_files(name, revision=revision)
-    except (HTTPError, OSError) as error:
+        repository = list_repository(name, revision)
+    except InterLCMError as error:
         try:
             return cached(name, select, revision)
         except InterLCMError as absent:
-            raise InterLCMError(f"{name}: {_reason(error)}; {absent}") from error
-    chosen = _select(name, select, names)
+            raise InterLCMError(f"{error}; {absent}") from error
+    chosen = repository.choose(select)
     try:
-        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=chosen))
-    except (HTTPError, OSError) as error:
-        raise InterLCMError(f"{name}: {_reason(error)}") from error
+        # Not `snapshot_download`: it asks for listings of its own, and waits for them without an end.
+        paths = [huggingface_hub.hf_hub_download(name, file, revision=revision) for file in chosen]
+    except errors.GatedRepoError as error:
+        raise InterLCMError(f"{name}: {ADVICE['GatedRepo']}") from error
+    except Exception as error:  # the hub's library passes on what HTTP, JSON and Xet raise
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise InterLCMError(
+            f"{name}: the download failed ({type(error).__name__}: {reason}); check the connection"
+        ) from error
+    return Path(paths[0]).parents[chosen[0].count("/")]
 
 
 def cached(name: str, select: Select, revision: str | None = None) -> Path:
@@ -69,7 +71,7 @@ def cached(name: str, select: Select, revision: str | None = None) -> Path:
     try:
         # No pattern: the hub's library would want every file of the repository, and `select` wants just some.
         folder = huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=[])
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InterLCMError("the hub's cache doesn't hold it") from error
     names = [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()]
     try:
@@ -77,48 +79,6 @@ def cached(name: str, select: Select, revision: str | None = None) -> Path:
     except InterLCMError as incomplete:
         raise InterLCMError(f"{incomplete} in the hub's cache") from incomplete
     return Path(folder)
-
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """A file of a hub repository.
-
-    Attributes:
-        name: its path in the repository, like "unet/config.json".
-        url: where it is fetched from, in the version listed.
-        size: in bytes, if the hub tells it.
-        sha256: in hexadecimal digits, if the hub tells it: it does for large files.
-    """
-
-    name: str
-    url: str
-    size: int | None
-    sha256: str | None
-
-
-def listing(name: str, select: Select) -> tuple[list[Published], str | None]:
-    """The files of a hub repository that `select` chooses, in its newest version; and its license, if it states one.
-
-    HF_ENDPOINT names another hub, as for all of the hub's library.
-
-    Raises:
-        InterLCMError: there is no such repository, it lacks a file, or the hub can't be reached.
-    """
-    try:
-        info = huggingface_hub.HfApi().model_info(name, files_metadata=True)
-    except (HTTPError, OSError) as error:
-        raise InterLCMError(f"{name}: {_reason(error)}") from error
-    there = {file.rfilename: file for file in info.siblings or ()}
-    files = [
-        Published(
-            file,
-            huggingface_hub.hf_hub_url(name, file, revision=info.sha),
-            there[file].size,
-            there[file].lfs.sha256 if there[file].lfs else None,
-        )
-        for file in _select(name, select, there.keys())
-    ]
-    return files, info.card_data.get("license") if info.card_data else None
 
 
 def matching(*patterns: str) -> Select:
@@ -131,23 +91,3 @@ def matching(*patterns: str) -> Select:
         return sorted({name for matches in found.values() for name in matches})
 
     return select
-
-
-def _select(name: str, select: Select, names: Collection[str]) -> Sequence[str]:
-    try:
-        return select(names)
-    except InterLCMError as error:
-        raise InterLCMError(f"{name}: {error}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE forbids to download it; unset it, or give a local folder"
-    if isinstance(error, GatedRepoError):
-        return "its owner gates it; accept the terms on its page, then log in with `hf auth login`"
-    if isinstance(error, RepositoryNotFoundError):
-        return "no such path here and no such repository on the hub (if it is private, log in with `hf auth login`)"
-    if isinstance(error, RevisionNotFoundError):
-        return "the repository has no such revision"
-    summary = str(error).strip().splitlines()
-    return f"the download failed ({type(error).__name__}: {summary[0] if summary else ''}); check the connection"

@@ -7,7 +7,8 @@ whole file into memory, and its writer wants every tensor at once.
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +98,23 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
             pass
     except SafetensorError as error:
         raise WeightsError(path, [f"not a whole safetensors file ({error})"], "Download or copy it again.") from error
+    twice: list[str] = []
+
+    def entries(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # A dict hides a name that stands twice.
+        if len(found := dict(pairs)) < len(pairs):
+            twice.extend(sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
+        return found
+
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        pairs = json.loads(file.read(size), object_pairs_hook=_Pairs)
-    names = [name for name, _ in pairs if name != "__metadata__"]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+        header = json.loads(file.read(size), object_pairs_hook=entries)
+    header.pop("__metadata__", None)
+    if twice:
         raise WeightsError(path, [f"{len(twice)} duplicate keys: {', '.join(twice)}"])
-    entries = {name: dict(info) for name, info in pairs if name != "__metadata__"}
-    if odd := [f"{name} ({info['dtype']})" for name, info in entries.items() if info["dtype"] not in _DTYPES]:
+    if odd := [f"{name} ({info['dtype']})" for name, info in header.items() if info["dtype"] not in _DTYPES]:
         raise WeightsError(path, [f"{len(odd)} tensors of an unknown dtype: {', '.join(odd)}"])
-    return {name: _lazy(path, 8 + size, info) for name, info in entries.items()}
+    return {name: _lazy(path, 8 + size, info) for name, info in header.items()}
 
 
 def write_safetensors(
@@ -140,13 +148,6 @@ def write_safetensors(
             file.write(array.reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())
-
-
-class _Pairs(list):
-    """JSON objects as lists of pairs, since a dict would hide a name that stands twice."""
-
-    def __init__(self, pairs: Iterable[tuple[str, Any]]):
-        super().__init__(pairs)
 
 
 def _lazy(path: Path, data_start: int, info: Mapping[str, Any]) -> LazyTensor:

@@ -1,63 +1,13 @@
-"""Hub names through a cache made here, and a hub that answers from this file."""
+"""Hub names through a cache made here, and a hub on this machine that may answer anything."""
 
-import fnmatch
-from types import SimpleNamespace
-
-import huggingface_hub
 import pytest
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import constants
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.hub import matching, resolve
+from tests.file_server import file_server
 
 SELECT = matching("config.json", "*.safetensors")
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """A cache folder as the hub's library lays it out; the function adds a repository with some files."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-
-    def add(name, *files, revision="main"):
-        repository = tmp_path / f"models--{name.replace('/', '--')}"
-        snapshot = repository / "snapshots" / ("0" * 40)
-        for file in files:
-            (snapshot / file).parent.mkdir(parents=True, exist_ok=True)
-            (snapshot / file).write_text(file)
-        (repository / "refs").mkdir()
-        (repository / "refs" / revision).write_text("0" * 40)
-        return snapshot
-
-    return add
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub: lists `files` and `downloads` what is asked for, or raises the `error` it is given."""
-    state = SimpleNamespace(files=[], error=None, downloads=[])
-
-    def list_repo_files(self, name, *, revision=None):
-        if state.error:
-            raise state.error
-        return state.files
-
-    real = huggingface_hub.snapshot_download
-
-    def snapshot_download(name, *, revision=None, allow_patterns=None, local_files_only=False):
-        if local_files_only:
-            return real(name, revision=revision, allow_patterns=allow_patterns, local_files_only=True)
-        state.downloads += [f for f in state.files if any(fnmatch.fnmatch(f, p) for p in allow_patterns)]
-        return str(tmp_path / "snapshot")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", list_repo_files)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    return state
-
-
-def http_error(kind):
-    error = kind.__new__(kind)
-    Exception.__init__(error, "first line\nsecond line")
-    return error
 
 
 def test_local_paths_are_themselves(tmp_path):
@@ -72,22 +22,36 @@ def test_what_is_no_hub_name_is_a_missing_path(name, hub):
         resolve(f"{name}-absent", SELECT)
 
 
-def test_only_the_files_selected_are_downloaded(hub, tmp_path):
-    hub.files = ["config.json", "unet.safetensors", "unet.bin", "README.md"]
-    assert resolve("owner/name", SELECT) == tmp_path / "snapshot"
-    assert sorted(hub.downloads) == ["config.json", "unet.safetensors"]
+def test_only_the_files_selected_are_downloaded(hub):
+    files = {"config.json": b"{}", "unet/a.safetensors": b"a", "unet/b.safetensors": b"b"}
+    hub.add_repository("owner/name", {**files, "unet.bin": b"c", "README.md": b""})
+    folder = resolve("owner/name", SELECT)
+    assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")} == files
+    # They are in the cache, also for who has no connection.
+    hub.files.clear()
+    assert resolve("owner/name", SELECT) == folder
 
 
 def test_nothing_is_downloaded_from_a_repository_that_lacks_a_file(hub):
-    hub.files = ["unet.bin"]
+    hub.add_repository("owner/name", {"unet.bin": b""})
     with pytest.raises(InterLCMError, match=r"owner/name: no config\.json, no \*\.safetensors$"):
         resolve("owner/name", SELECT)
-    assert hub.downloads == []
+    assert len(hub.log) == 1
 
 
-@pytest.mark.parametrize("error", [OfflineModeIsEnabled("off"), ConnectionError("down"), GatedRepoError])
-def test_the_cache_serves_without_a_connection(hub, cache, error):
-    hub.error = error if isinstance(error, Exception) else http_error(error)
+def gate(hub):
+    hub.files["/api/models/owner/name"] = hub.files["/api/models/owner/other"] = b""
+    hub.headers["X-Error-Code"] = "GatedRepo"
+    hub.codes = [403] * 2
+
+
+def fall_silent(hub):
+    hub.files.clear()
+
+
+@pytest.mark.parametrize("trouble", [gate, fall_silent])
+def test_the_cache_serves_without_a_connection(hub, cache, trouble):
+    trouble(hub)
     snapshot = cache("owner/name", "config.json", "unet.safetensors")
     assert resolve("owner/name", SELECT) == snapshot
     cache("owner/other", "config.json")
@@ -95,8 +59,7 @@ def test_the_cache_serves_without_a_connection(hub, cache, error):
         resolve("owner/other", SELECT)
 
 
-def test_revisions(hub, cache):
-    hub.error = ConnectionError("down")
+def test_revisions(cache):
     snapshot = cache("owner/name", "config.json", "unet.safetensors", revision="v1")
     assert resolve("owner/name", SELECT, revision="v1") == snapshot
     with pytest.raises(InterLCMError):
@@ -104,26 +67,32 @@ def test_revisions(hub, cache):
 
 
 @pytest.mark.parametrize(
-    ("error", "advice"),
+    ("code", "kind", "advice"),
     [
-        (OfflineModeIsEnabled("off"), "unset it"),
-        (ConnectionError("first line\nsecond line"), r"ConnectionError: first line\); check the connection"),
-        (http_error(huggingface_hub.errors.HTTPError), "check the connection"),
-        (http_error(GatedRepoError), "accept the terms"),
-        (http_error(RepositoryNotFoundError), "no such repository"),
-        (http_error(RevisionNotFoundError), "no such revision"),
+        (403, "GatedRepo", "accept the terms"),
+        (404, "RepoNotFound", "no such repository"),
+        (401, None, "no such repository"),
+        (404, "RevisionNotFound", "no such revision"),
+        (503, None, "the hub answers 503 Service Unavailable; try again later"),
     ],
 )
-def test_each_failure_says_what_to_do(hub, cache, error, advice):
-    hub.error = error
-    with pytest.raises(InterLCMError, match=advice) as raised:
+def test_each_refusal_says_what_to_do(hub, code, kind, advice):
+    hub.files["/api/models/owner/name/revision/refs%2Fpr%2F1"] = b""
+    hub.codes, hub.headers["X-Error-Code"] = [code], kind
+    with pytest.raises(InterLCMError, match=rf"^owner/name: .*{advice}.*; the hub's cache doesn't hold it$"):
+        resolve("owner/name", SELECT, revision="refs/pr/1")
+
+
+def test_no_connection(hub, monkeypatch):
+    with file_server() as gone:
+        pass
+    monkeypatch.setattr(constants, "ENDPOINT", gone.url)
+    with pytest.raises(InterLCMError, match=r"owner/name: the download failed, as .*; check the connection"):
         resolve("owner/name", SELECT)
-    assert str(raised.value).startswith("owner/name: ")
-    assert raised.value.__cause__ is error
 
 
 def test_the_library_itself_offline(cache):
-    with pytest.raises(InterLCMError, match="HF_HUB_OFFLINE forbids"):
+    with pytest.raises(InterLCMError, match=r"HF_HUB_OFFLINE forbids .* unset it"):
         resolve("owner/name", SELECT)
     snapshot = cache("owner/name", "config.json", "vae/unet.safetensors")
     assert resolve("owner/name", SELECT) == snapshot
@@ -133,3 +102,20 @@ def test_the_library_itself_offline(cache):
 def test_names_that_no_hub_repository_can_have(name):
     with pytest.raises(InterLCMError, match="no hub name"):
         resolve(name, matching("*"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nX-Error-Code: GatedRepo\r\nContent-Length: 0\r\n\r\n", "accept the terms"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "the download failed"),
+        (b"HTTP/1.1 302 Found\r\nLocation: ftp://a/b\r\nX-Repo-Commit: 7\r\nETag: a\r\n\r\n", "the download failed"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n", "the download failed"),
+        (b"\0", "the download failed"),
+    ],
+)
+def test_a_hub_that_lists_a_file_and_does_not_give_it(hub, reply, message):
+    hub.add_repository("owner/name", {"config.json": b"{}", "a.safetensors": b"a"})
+    hub.scripts["/owner/name/resolve/main/config.json"] = lambda send: send(reply)
+    with pytest.raises(InterLCMError, match=f"^owner/name: .*{message}"):
+        resolve("owner/name", SELECT)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import ml_dtypes
@@ -138,3 +139,13 @@ def test_another_dtype_is_made_when_it_is_read():
     np.testing.assert_array_equal(half.read((slice(2, 3),)), np.array([np.inf], np.float16))
     with pytest.raises(WeightsError, match="too large for float16: 7e"):
         half.read((slice(0, 2),))
+
+
+def test_very_many_names(tmp_path):
+    # Looking at every name for every name would take half a minute.
+    entry = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    header = ",".join(f'"name{i}":{entry}' for i in [*range(50_000), 7])
+    before = time.process_time()
+    with pytest.raises(WeightsError, match="1 duplicate keys: name7"):
+        open_safetensors(raw_file(tmp_path / "a.safetensors", f"{{{header}}}", b""))
+    assert time.process_time() - before < 5
