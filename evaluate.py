@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import check_paths
 
 if TYPE_CHECKING:
     from interlcm_jax.evaluation.restoring import Restored
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluates; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
+        check_paths(arguments)
         return run(arguments)
     except InterLCMError as error:
         print(f"evaluate: {error}", file=sys.stderr)

@@ -24,6 +24,7 @@ from interlcm_jax.errors import InterLCMError
 from interlcm_jax.runtime import compile_cache, distributed
 from interlcm_jax.runtime.compiler_options import compiler_options
 from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.interrupt import Interrupt
 from interlcm_jax.training.log import RunLog
@@ -211,7 +212,7 @@ def first_state(
         restored = checkpoints.restore(target)
         return restored.state, restored.position
     if resume is not None:
-        with Checkpoints.open(resume / CHECKPOINTS) as others:
+        with CheckpointReader(resume / CHECKPOINTS) as others:
             restored = others.restore(target)
         return restored.state, restored.position
     return new_state(config, start, mesh), 0

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader
 
 REPOSITORY = Path(__file__).parents[1]
 STEPS, STOP_AT = 14, 6
@@ -79,7 +79,7 @@ def wait_for_step(process: subprocess.Popen, folder: Path, run: str, step: int) 
 def arrays(folder: Path, run: str) -> dict[str, np.ndarray]:
     """All of the newest checkpoint."""
     parts = ("params", "ema", "optimizer", "discriminator", "statistics", "discriminator_optimizer")
-    with Checkpoints.open(folder / run / "checkpoints") as checkpoints:
+    with CheckpointReader(folder / run / "checkpoints") as checkpoints:
         assert checkpoints.latest() == STEPS
         return {f"{part}/{path}": value for part in parts for path, value in checkpoints.read(part).items()}
 
@@ -154,5 +154,5 @@ def test_a_broken_loss_stops_it_and_spares_the_checkpoints(folder, unbroken):
     said = finish(start(folder, "broken", "--resume", "unbroken", "--steps", str(STEPS + 4), *rate), code=2)
     assert f"train: step {STEPS + 2}: " in said
     assert "is nan" in said or "is inf" in said
-    with Checkpoints.open(folder / "broken" / "checkpoints") as checkpoints:
+    with CheckpointReader(folder / "broken" / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [STEPS + 1]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from interlcm_jax import __version__
 from interlcm_jax.cli import add, align, compile, convert, dataset, download, export, restore
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import check_paths
 
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
+        check_paths(arguments)
         return arguments.run(arguments)
     except InterLCMError as error:
         print(f"interlcm: {error}", file=sys.stderr)
