@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.paths import check_paths
+from interlcm_jax.runtime.platform import platform_problem
 
 if TYPE_CHECKING:
     from interlcm_jax.evaluation.restoring import Restored
@@ -36,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
         return run(arguments)
     except InterLCMError as error:
         print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    except Exception:
+        if (problem := platform_problem()) is None:
+            raise
+        print(f"evaluate: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on" if arguments.model else ""
