@@ -9,9 +9,9 @@ import re
 import signal
 
 _LAST_WORDS = b"JAX distributed service detected fatal errors"
-# Written right before them, of the same matter.
-_BEFORE = b"Polled an error from coordination service"
-_TASK = re.compile(rb"task:(\d+)")
+# What JAX logs of the matter before, and the lines that such a message goes on with: numbers of processes are some.
+_BEFORE = re.compile(rb"[IWE]\d{4} .*(coordination_service|preemption_sync_manager)")
+_MORE = re.compile(rb"\d+$|The tasks have crashed|Additional GRPC error|:UNKNOWN:")
 
 
 def main() -> None:
@@ -19,15 +19,19 @@ def main() -> None:
     # It ends after the process that it serves, whatever signals reach both.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    said, gone = False, b"0"
+    before = last = told = False
+    gone: set[bytes] = set()
     with open(0, "rb") as lines:
         for line in lines:
-            if (of_peers := _BEFORE in line or _LAST_WORDS in line) and (found := _TASK.search(line)):
-                gone = found[1]
-            if _LAST_WORDS in line:
-                said = True
-                os.write(1, gone)
-            if not (said or of_peers):
+            last = last or _LAST_WORDS in line
+            before = bool(_BEFORE.match(line) or (before and _MORE.match(line)))
+            if line.strip().isdigit() and (before or last):
+                gone.add(line.strip())
+            elif last and not told and _LAST_WORDS not in line:
+                # None is named where process 0 is gone, which would name them.
+                os.write(1, b", ".join(sorted(gone, key=int)) or b"0")
+                told = True
+            if not (before or last):
                 os.write(2, line)
 
 

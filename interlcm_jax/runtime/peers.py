@@ -137,7 +137,7 @@ def soften_aborts(command: str, index: int, count: int) -> None:
     def on_abort(_: int) -> None:
         if not select.select([told], [], [], 5)[0]:
             return  # Of another cause: the abort goes on.
-        gone = int(os.read(told, 20) or b"0")
+        gone = os.read(told, 1000).decode()
         os.write(own, f"{command} ({_name(index, count)}): {_GONE.format(gone)}\n".encode())
         os._exit(AGAIN)
 
@@ -145,6 +145,6 @@ def soften_aborts(command: str, index: int, count: int) -> None:
     ctypes.CDLL(None).signal(int(signal.SIGABRT), _kept[-1])
 
 
-_GONE = "process {} gives no sign any more: it was killed, or its machine is gone. Start all processes again"
+_GONE = "process {} gives no sign of life: killed, or its machine is gone. Start all processes again"
 # Alive as long as the process.
 _kept: list[object] = []
