@@ -4,6 +4,7 @@ What is in batch k depends on (seed, k, batch size) alone: an epoch's order, an 
 functions of the seed, the record and the epoch. So the position in the data is a number, and nothing else is saved.
 """
 
+import atexit
 import dataclasses
 import functools
 import multiprocessing
@@ -200,20 +201,23 @@ def _run(example: _Example, workers: int, prefetch: int) -> Iterator[dict[str, n
 def _watched(iterator: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
     """Batches made by worker processes. Grain waits for ever for one that was killed as it sent a batch."""
     workers: set[multiprocessing.process.BaseProcess] = set()
-    waits = False
     try:
         while True:
-            waits = True
-            batch = _next(iterator, workers)
-            waits = False
-            yield batch
+            yield _next(iterator, workers)
     finally:
-        if waits or any(worker.exitcode is not None for worker in workers):
-            # Closing would wait for the other half of a batch.
+        if any(worker.exitcode not in (None, 0) for worker in workers):
             for worker in workers:
                 worker.kill()
+            # Grain's own end would wait for the other half of a batch, now and as the program ends.
+            atexit.register(_leave)
         else:
             iterator.close()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def _next(

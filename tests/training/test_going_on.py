@@ -94,7 +94,7 @@ def test_clipping_has_no_part_in_the_optimizers_state():
     assert jax.tree.structure(clipped.init(params)) == jax.tree.structure(state)
     grads = jax.tree.map(lambda weight: jnp.full_like(weight, 30.0), params)
     with jax.numpy_dtype_promotion("standard"):
-        _, moved = clipped.update(grads, state, params)
+        _, moved = jax.jit(clipped.update)(grads, state, params)
     assert jax.tree.structure(moved) == jax.tree.structure(state)
     # The first moments are the clipped gradients, whose norm is the one asked for, times 1 - b1.
     norm = np.sqrt(sum(np.sum(np.square(np.asarray(leaf))) for leaf in jax.tree.leaves(moved[0].mu)))
