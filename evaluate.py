@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError, printable
+from interlcm_jax.files.paths import check_paths
+from interlcm_jax.runtime.platform import platform_problem
 
 if TYPE_CHECKING:
     from interlcm_jax.evaluation.restoring import Restored
@@ -31,9 +33,15 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluates; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
+        check_paths(arguments)
         return run(arguments)
     except InterLCMError as error:
         _print(f"evaluate: {error}", sys.stderr)
+        return 2
+    except Exception:
+        if (problem := platform_problem()) is None:
+            raise
+        print(f"evaluate: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         again = "; the same command goes on" if arguments.model else ""

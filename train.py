@@ -19,16 +19,19 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from interlcm_jax.data.loader import batches
-from interlcm_jax.data.sources import HQ, Source, open_source
+from interlcm_jax.data.sources import HQ, Source, identity, open_source
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.runtime import compile_cache, distributed
+from interlcm_jax.files.paths import check_paths
+from interlcm_jax.runtime import compile_cache, distributed, peers
 from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.training.checkpoint import Checkpoints
 from interlcm_jax.training.config import TrainConfig
+from interlcm_jax.training.going_on import GoingOn
 from interlcm_jax.training.interrupt import Interrupt
 from interlcm_jax.training.log import RunLog
 from interlcm_jax.training.profile import ProfileSteps
 from interlcm_jax.training.release import CHECKPOINTS, trained_model
+from interlcm_jax.training.run_folder import claimed
 from interlcm_jax.training.sharding import make_mesh, put_batch
 from interlcm_jax.training.start import Start, initial_weights, load_start
 from interlcm_jax.training.state import (
@@ -46,25 +49,32 @@ MODEL = "model"  # in a stage's folder: what it exports
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Trains; returns the exit code: 0 for done or stopped well, 2 for what can't be done."""
+    """Trains; returns the exit code: 0 for done or stopped well, 2 for what can't be done.
+
+    One of several processes ends with 75 where another was killed: all are to be started again.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a file of configs/; --section.field value changes a field of it")
     parser.add_argument("--only", metavar="STAGE", help="of a file of several stages, train this one")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="start a new run from another's newest checkpoint")
+    parser.add_argument("--fall-back", action="store_true", help="where the newest checkpoint is damaged, take another")
+    parser.add_argument("--allow-changes", action="store_true", help="go on with another seed or other images, too")
     parser.add_argument("--fields", action="store_true", help="show every field with its value and meaning, and end")
     distributed.add_arguments(parser)
     options, overrides = parser.parse_known_args(argv)
     try:
+        check_paths(options)
         configs = read_configs(options.config, ["--help"] if options.fields else overrides, options.only)
         if options.resume and len(configs) > 1:
             raise InterLCMError(f"--resume is for one run; name a stage of {options.config} with --only")
-        distributed.join(options)
+        going_on = GoingOn(options.resume, options.fall_back, options.allow_changes)
+        if distributed.join(options, "train")[1] > 1:
+            peers.watch("train")
         for name, config in configs.items():
-            if not (train(config, options.resume) if name is None else train_stage(name, config, options.resume)):
+            if not (train(config, going_on) if name is None else train_stage(name, config, going_on)):
                 break
-    except InterLCMError as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 2
+    except Exception as error:
+        return peers.end("train", error)
     return 0
 
 
@@ -103,7 +113,7 @@ def _changed(path: Path, name: str | None, config: TrainConfig, overrides: list[
     return config
 
 
-def train_stage(name: str, config: TrainConfig, resume: Path | None) -> bool:
+def train_stage(name: str, config: TrainConfig, going_on: GoingOn) -> bool:
     """Trains one of several stages and exports its model for the next; tells whether it is done.
 
     Raises:
@@ -115,7 +125,7 @@ def train_stage(name: str, config: TrainConfig, resume: Path | None) -> bool:
         if main_process:
             print(f"{name}: done, in {model}; to train it again, move {run} away", file=sys.stderr)
         return True
-    if not train(config, resume):
+    if not train(config, going_on):
         return False
     # Each process reads the checkpoint, for Orbax waits for all of them; one writes.
     trained = trained_model(run)
@@ -127,11 +137,12 @@ def train_stage(name: str, config: TrainConfig, resume: Path | None) -> bool:
     return True
 
 
-def train(config: TrainConfig, resume: Path | None = None) -> bool:
+def train(config: TrainConfig, going_on: GoingOn) -> bool:
     """Runs a configuration to its end, or to the signal that stops it; tells whether it is at its end.
 
     Raises:
-        InterLCMError: something isn't there or doesn't fit; a loss isn't finite; a checkpoint can't be written.
+        InterLCMError: something isn't there or doesn't fit; another training is at work in the folder; a loss isn't
+            finite; a checkpoint can't be written.
     """
     compile_cache.enable()
     folder, main_process = Path(config.run.folder), jax.process_index() == 0
@@ -139,9 +150,14 @@ def train(config: TrainConfig, resume: Path | None = None) -> bool:
     if config.batch_size % mesh.size:
         raise InterLCMError(f"batch_size is {config.batch_size}, but must be a multiple of the {mesh.size} devices")
     source = open_source(_given(config.data.path, "data.path"), config.data.image_size, config.data.paired)
-    with jax.set_mesh(mesh), Checkpoints(folder / CHECKPOINTS, keep=config.run.keep, best="psnr") as checkpoints:
+    with (
+        jax.set_mesh(mesh),
+        claimed(folder),
+        Checkpoints(folder / CHECKPOINTS, keep=config.run.keep, best="psnr") as checkpoints,
+    ):
         start = measured(config, load_start(config, mesh), source)
-        state, position = first_state(config, start, mesh, checkpoints, resume)
+        saved = {"train": config.to_json(), "model": start.model.to_json(), "records": identity(source)}
+        state, position = first_state(config, start, mesh, checkpoints, saved, going_on)
         frozen = split_weights(start.networks, config.stage.trained)[1]
         validate = make_validation(config, start, mesh)
         program = compile_step(config, start, state, mesh)
@@ -149,8 +165,9 @@ def train(config: TrainConfig, resume: Path | None = None) -> bool:
         scores: dict[str, float] | None = None
         if main_process:
             done = f" from step {first}" if first else ""
-            what = f"{config.steps} steps{done} on {mesh.size} devices"
-            print(f"{folder}: {what}; the first one compiles", file=sys.stderr)
+            what = f"{config.steps} steps{done} on {mesh.size} devices; the first one compiles"
+            nothing = f"at step {step} of {config.steps} already: nothing to do"
+            print(f"{folder}: {what if step < config.steps else nothing}", file=sys.stderr)
         images = batches(
             source,
             config.data,
@@ -178,22 +195,22 @@ def train(config: TrainConfig, resume: Path | None = None) -> bool:
                 due = step % config.run.checkpoint_every == 0 or step == config.steps
                 # Each checkpoint that is due has a score, so that the best one is kept.
                 if validate and (step % config.validation.every == 0 or due):
-                    found = validate(state.ema, frozen)
+                    with log.pause():
+                        found = validate(state.ema, frozen)
                     scores = found.scores
                     log.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
                     log.samples(step, found.lq, found.restored, found.hq)
                 if due or stopped:
                     # Checked before: a state that a broken loss went into is never saved.
                     log.flush()
-                    saved = {"train": config.to_json(), "model": start.model.to_json()}
                     checkpoints.save(step, state, config=saved, position=position, metrics=scores)
                 scores = None
             images.close()
             checkpoints.wait()
     if main_process:
-        what = "done" if step == config.steps else "stopped; the same command goes on"
+        what = "done" if step >= config.steps else "stopped; the same command goes on"
         print(f"{folder}: {what} at step {step}, saved in {folder / CHECKPOINTS / str(step)}", file=sys.stderr)
-    return step == config.steps and not stopped
+    return step >= config.steps and not stopped
 
 
 def measured(config: TrainConfig, start: Start, source: Source) -> Start:
@@ -203,18 +220,15 @@ def measured(config: TrainConfig, start: Start, source: Source) -> Start:
 
 
 def first_state(
-    config: TrainConfig, start: Start, mesh: Mesh, checkpoints: Checkpoints, resume: Path | None
+    config: TrainConfig, start: Start, mesh: Mesh, checkpoints: Checkpoints, saved: dict[str, Any], going_on: GoingOn
 ) -> tuple[TrainState, int]:
-    """The state to go on from, and the position in the data: the run's own, or `resume`'s, or at the beginning."""
+    """The state to go on from, and the position in the data: the run's own, or another's, or at the beginning."""
     target = abstract_state(start.networks, start.discriminator, config.optimizer, mesh, config.stage.trained)
-    if checkpoints.latest() is not None:
-        restored = checkpoints.restore(target)
-        return restored.state, restored.position
-    if resume is not None:
-        with Checkpoints.open(resume / CHECKPOINTS) as others:
-            restored = others.restore(target)
-        return restored.state, restored.position
-    return new_state(config, start, mesh), 0
+    restored = going_on.restore(target, checkpoints, saved)
+    if restored is None:
+        return new_state(config, start, mesh), 0
+    # Batches of another size: on from the same image, or some before it.
+    return restored.state, restored.position * restored.config["train"]["batch_size"] // config.batch_size
 
 
 def new_state(config: TrainConfig, start: Start, mesh: Mesh) -> TrainState:

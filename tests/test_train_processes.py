@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +15,11 @@ import jax
 import numpy as np
 import pytest
 
-from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader
 
 REPOSITORY = Path(__file__).parents[1]
 STEPS, STOP_AT = 14, 6
+AGAIN = 75
 SAME = 1e-4  # relative, of losses and norms on other devices
 
 
@@ -79,7 +81,7 @@ def wait_for_step(process: subprocess.Popen, folder: Path, run: str, step: int) 
 def arrays(folder: Path, run: str) -> dict[str, np.ndarray]:
     """All of the newest checkpoint."""
     parts = ("params", "ema", "optimizer", "discriminator", "statistics", "discriminator_optimizer")
-    with Checkpoints.open(folder / run / "checkpoints") as checkpoints:
+    with CheckpointReader(folder / run / "checkpoints") as checkpoints:
         assert checkpoints.latest() == STEPS
         return {f"{part}/{path}": value for part in parts for path, value in checkpoints.read(part).items()}
 
@@ -122,13 +124,64 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(folder, unbroken):
     assert_bitwise_equal(arrays(folder, "killed"), unbroken)
 
 
+def start_two(folder: Path, runs: list[str], *options: str, faces: list[str] = ("faces", "faces"), devices: int = 1):
+    """Two processes of one training."""
+    with socket.create_server(("localhost", 0)) as free:
+        both = ["--coordinator", f"localhost:{free.getsockname()[1]}", "--num-processes", "2", *options]
+    own = [["--process-id", str(i), "--data.path", faces[i]] for i in range(2)]
+    return [start(folder, runs[i], *both, *own[i], devices=devices) for i in range(2)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("killed", [0, 1])
+def test_where_one_process_is_killed_the_other_ends_with_one_sentence(folder, killed):
+    run = f"lost_{killed}"
+    processes = start_two(folder, [run, run], "--steps", "10000")
+    wait_for_step(processes[0], folder, run, 1)
+    processes[killed].kill()
+    _, said = processes[1 - killed].communicate(timeout=60)
+    processes[killed].communicate()
+    assert processes[1 - killed].returncode == AGAIN, said
+    assert (
+        f"train (process {1 - killed} of 2 on {socket.gethostname()}): process {killed} gives no sign of life" in said
+    )
+    assert "Traceback" not in said
+    assert "***" not in said
+
+
+@pytest.mark.long
+def test_a_bad_image_that_one_process_meets_ends_both_with_the_reason(folder):
+    shutil.copytree(folder / "faces", folder / "bad")
+    for path in (folder / "bad").iterdir():
+        path.write_bytes(path.read_bytes()[:-200])
+    processes = start_two(folder, ["one_bad", "one_bad"], faces=["faces", "bad"])
+    said = [finish(process, code=2) for process in processes]
+    for index, reason in enumerate(said):
+        assert f"train (process {index} of 2 on {socket.gethostname()}): " in reason
+        assert ".png: can't be read" in reason
+        assert "Traceback" not in reason
+    assert "process 1 of 2" in said[0]
+
+
+@pytest.mark.long
+def test_two_processes_that_see_different_folders_end_at_once(folder):
+    for process in start_two(folder, ["apart_0", "apart_1"]):
+        assert "process 1 of 2 doesn't see what process 0 writes there" in finish(process, code=2)
+
+
+@pytest.mark.long
+def test_a_second_training_in_the_folder_is_refused(folder):
+    first = start(folder, "held", "--steps", "10000")
+    wait_for_step(first, folder, "held", 1)
+    assert "held: another training is at work in this folder" in finish(start(folder, "held"), code=2)
+    first.kill()
+    first.communicate()
+
+
 @pytest.mark.long
 def test_two_processes_of_four_devices_train_as_one_device(folder, unbroken):
-    with socket.create_server(("localhost", 0)) as free:
-        address = f"localhost:{free.getsockname()[1]}"
-    both = ["--coordinator", address, "--num-processes", "2", "--mesh.fsdp", "2", "--steps", "4"]
-    processes = [start(folder, "pair", *both, "--process-id", str(i), devices=4) for i in range(2)]
-    for process in processes:
+    options = ["--mesh.fsdp", "2", "--steps", "4"]
+    for process in start_two(folder, ["pair", "pair"], *options, devices=4):
         finish(process)
     ours, reference = log(folder, "pair"), log(folder, "unbroken")[:4]
     assert [line["step"] for line in ours] == [1, 2, 3, 4]
@@ -154,5 +207,5 @@ def test_a_broken_loss_stops_it_and_spares_the_checkpoints(folder, unbroken):
     said = finish(start(folder, "broken", "--resume", "unbroken", "--steps", str(STEPS + 4), *rate), code=2)
     assert f"train: step {STEPS + 2}: " in said
     assert "is nan" in said or "is inf" in said
-    with Checkpoints.open(folder / "broken" / "checkpoints") as checkpoints:
+    with CheckpointReader(folder / "broken" / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [STEPS + 1]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from interlcm_jax import __version__
 from interlcm_jax.cli import add, align, compile, convert, dataset, download, export, parity, restore
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import check_paths
+from interlcm_jax.runtime.platform import platform_problem
 
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
@@ -24,12 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
+        check_paths(arguments)
         return arguments.run(arguments)
     except InterLCMError as error:
         print(f"interlcm: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"interlcm: {error.filename or arguments.command}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except Exception:
+        if (problem := platform_problem()) is None:
+            raise
+        print(f"interlcm: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interlcm: interrupted", file=sys.stderr)

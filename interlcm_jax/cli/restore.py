@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         gray=arguments.gray,
         leave_sharp=_sharp(arguments.leave_sharp),
     )
-    index, count = distributed.join(arguments)
+    index, count = distributed.join(arguments, "interlcm")
     jobs = jobs[index::count]
     left = unfinished(jobs) if arguments.skip_existing else jobs
     outcomes, seconds = _restore(arguments, left, options) if left else ([], 0.0)

@@ -4,10 +4,12 @@ What is in batch k depends on (seed, k, batch size) alone: an epoch's order, an 
 functions of the seed, the record and the epoch. So the position in the data is a number, and nothing else is saved.
 """
 
+import atexit
 import dataclasses
 import functools
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
@@ -24,6 +26,8 @@ from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import HQ, LQ, Source
 from interlcm_jax.errors import InterLCMError
 
+# What Grain calls its worker processes, and seconds between looks at them.
+_WORKER, _LOOK_EVERY = "grain-process-prefetch", 1.0
 # Batches before the data ends, which it never should.
 _ENDLESS = 2**40
 
@@ -185,10 +189,69 @@ def _run(example: _Example, workers: int, prefetch: int) -> Iterator[dict[str, n
         processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch)
         dataset = dataset.mp_prefetch(processes, worker_init_fn=_start_worker)
     iterator = iter(dataset)
+    if workers:
+        yield from _watched(iterator)
+        return
     try:
         yield from iterator
     finally:
         iterator.close()
+
+
+def _watched(iterator: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """Batches made by worker processes. Grain waits for ever for one that was killed as it sent a batch."""
+    workers: set[multiprocessing.process.BaseProcess] = set()
+    try:
+        while True:
+            yield _next(iterator, workers)
+    finally:
+        if any(worker.exitcode not in (None, 0) for worker in workers):
+            for worker in workers:
+                worker.kill()
+            # Grain's own end would wait for the other half of a batch, now and as the program ends.
+            atexit.register(_leave)
+        else:
+            iterator.close()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
+
+
+def _next(
+    iterator: Iterator[dict[str, np.ndarray]], workers: set[multiprocessing.process.BaseProcess]
+) -> dict[str, np.ndarray]:
+    made: queue.SimpleQueue[dict[str, np.ndarray] | Exception] = queue.SimpleQueue()
+    threading.Thread(target=_make, args=[iterator, made], daemon=True).start()
+    while True:
+        # Looked for each time: they are started with the first batch.
+        workers |= {each for each in multiprocessing.active_children() if each.name.startswith(_WORKER)}
+        _check_alive(workers)
+        try:
+            batch = made.get(timeout=_LOOK_EVERY)
+        except queue.Empty:
+            continue
+        if isinstance(batch, Exception):
+            raise batch
+        return batch
+
+
+def _make(iterator: Iterator[dict[str, np.ndarray]], made: queue.SimpleQueue) -> None:
+    try:
+        made.put(next(iterator))
+    except Exception as error:
+        made.put(error)
+
+
+def _check_alive(workers: set[multiprocessing.process.BaseProcess]) -> None:
+    if dead := [worker.exitcode for worker in workers if worker.exitcode not in (None, 0)]:
+        how = f"signal {-dead[0]}" if dead[0] < 0 else f"exit code {dead[0]}"
+        raise InterLCMError(
+            f"a process that makes training images ended by {how}; where the machine was out of memory, fewer "
+            "data.workers and a smaller data.prefetch take less"
+        )
 
 
 def _start_worker(index: int, count: int) -> None:

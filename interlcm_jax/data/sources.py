@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -147,6 +148,20 @@ def open_source(path: str | Path, size: int, paired: bool = False) -> Source:
     if paired:
         return Pairs.open(path, size)
     return Built.open(path, size) if (path / INFO).exists() else Folder.open(path, size)
+
+
+def identity(source: Source) -> str:
+    """Tells sources of other records, or in another order, apart: by their number and names, wherever they lie."""
+    match source:
+        case Folder(files=files):
+            names = "\n".join(file.name for file in files).encode("utf-8", "surrogateescape")
+        case Pairs(names=pairs):
+            names = "\n".join(pairs).encode("utf-8", "surrogateescape")
+        case Built(path=path):
+            names = (path / INFO).read_bytes()
+        case _:
+            names = b""
+    return f"{len(source)} of {hashlib.sha256(names).hexdigest()[:8]}"
 
 
 def listed(lines: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import argparse
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.runtime import peers
 
 # A process that is done waits so long for the others: the first keeps the run together while any is at work.
 _WEEK = 7 * 24 * 3600
@@ -17,8 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process-id", type=int, metavar="I", help="this process's number, 0 to N-1")
 
 
-def join(arguments: argparse.Namespace) -> tuple[int, int]:
+def join(arguments: argparse.Namespace, command: str) -> tuple[int, int]:
     """Joins the processes if the arguments say so.
+
+    Args:
+        arguments: those of `add_arguments`.
+        command: what messages begin with.
 
     Returns:
         Which process this is, and how many there are.
@@ -42,7 +47,11 @@ def join(arguments: argparse.Namespace) -> tuple[int, int]:
     import jax
 
     try:
-        jax.distributed.initialize(**explicit, shutdown_timeout_seconds=_WEEK)
+        jax.distributed.initialize(
+            **explicit, heartbeat_timeout_seconds=peers.HEARTBEAT_TIMEOUT, shutdown_timeout_seconds=_WEEK
+        )
     except (RuntimeError, ValueError) as error:
         raise InterLCMError(f"the processes don't find each other ({error})") from error
-    return jax.process_index(), jax.process_count()
+    index, count = jax.process_index(), jax.process_count()
+    peers.soften_aborts(command, index, count)
+    return index, count

@@ -2,10 +2,12 @@
 
 import dataclasses
 import operator
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import check_local
 from interlcm_jax.training.stages import AnyStage, Restoration
 
 # Fields that count something, and their least values.
@@ -126,6 +128,17 @@ class RunConfig:
     profile_steps: int = 3
 
 
+def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a configuration as JSON, by full names like "optimizer.learning_rate"; a list is one field."""
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": each for inner, each in flat(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """A run.
@@ -184,5 +197,6 @@ class TrainConfig:
             wrong.append("of start.model, start.random and start.lcm none is given, but one must be")
         if self.start.lcm and not self.start.clip:
             wrong.append("start.lcm is given, and so start.clip must be")
+        check_local(flat(self.to_json()))
         if wrong:
             raise InterLCMError("the configuration doesn't fit: " + "; ".join(wrong))

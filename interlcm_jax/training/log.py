@@ -1,9 +1,10 @@
 """What a person sees of a run: progress, losses, pictures. Fetched one step late, so that the device never waits."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -123,6 +124,16 @@ class RunLog:
         self._asked = bool(self._held)
         self._settle()
 
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Between steps: what is done in this block doesn't count as the steps' time."""
+        self.flush()
+        began = time.monotonic()
+        yield
+        if self._clock is not None:
+            step, fetched = self._clock
+            self._clock = step, fetched + time.monotonic() - began
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs numbers that are on the host already, such as held-out metrics, as a line of their own.
 
@@ -131,7 +142,10 @@ class RunLog:
         """
         self.flush()
         if self._writes:
-            self._write(step, {name: float(value) for name, value in values.items()})
+            values = {name: float(value) for name, value in values.items()}
+            self._write(step, values)
+            told = ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in values.items())
+            self._progress.say(f"step {step}/{self.total_steps}, held-out faces: {told}")
 
     def samples(self, step: int, lq: Pictures, restored: Pictures, hq: Pictures) -> None:
         """Shows pictures: TensorBoard's `samples`, and `samples/step_00000100.png`; see `sample_grid`.

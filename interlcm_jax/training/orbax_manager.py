@@ -3,20 +3,26 @@
 import logging
 import os
 import re
+import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers as policies
 
 from interlcm_jax.errors import describe
 
 # The two items of a checkpoint: a flat dictionary of arrays by path, and a small JSON file.
 STATE, RUN = "state", "run"
+# What Orbax calls a checkpoint that isn't whole yet, after its step.
+_UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 def open_manager(folder: Path, keep: int, best: str | None, read_only: bool) -> ocp.CheckpointManager:
@@ -59,6 +65,36 @@ def open_manager(folder: Path, keep: int, best: str | None, read_only: bool) -> 
 def items(state: Mapping, run: Mapping) -> ocp.args.Composite:
     """What to save: arrays by path, and JSON values."""
     return ocp.args.Composite(**{STATE: ocp.args.PyTreeSave(dict(state)), RUN: ocp.args.JsonSave(dict(run))})
+
+
+def by_path(tree: Any) -> dict[str, Any]:
+    """A pytree's leaves by path, like "ema/visual_encoder.conv_in.kernel"."""
+    leaves = jax.tree.leaves_with_path(tree)
+    flat = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    assert len(flat) == len(leaves), "two leaves of one path"
+    return flat
+
+
+def restore_arguments(wanted: Mapping[str, Any]) -> dict[str, ocp.ArrayRestoreArgs]:
+    """Where arrays are restored to, by path, for targets with or without a sharding."""
+    return {
+        path: ocp.ArrayRestoreArgs(
+            sharding=leaf.sharding or SingleDeviceSharding(jax.local_devices()[0]),
+            global_shape=leaf.shape,
+            dtype=leaf.dtype,
+        )
+        for path, leaf in wanted.items()
+    }
+
+
+def remove_unfinished(folder: Path, step: int) -> None:
+    """Removes what a failed save wrote, whose threads may go on for a moment and write again."""
+    for left in folder.glob(f"{step}{_UNFINISHED}*"):
+        for _ in range(50):
+            shutil.rmtree(left, ignore_errors=True)
+            if not left.exists():
+                break
+            time.sleep(0.1)
 
 
 def misfits(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

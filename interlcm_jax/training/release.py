@@ -12,7 +12,7 @@ from interlcm_jax.model_folder import NETWORKS, ModelConfig
 from interlcm_jax.models.weights import abstract, values, with_values
 from interlcm_jax.pipeline import InterLCM
 from interlcm_jax.restoration import Networks
-from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader
 from interlcm_jax.training.config import MeshConfig, StartConfig
 from interlcm_jax.training.sharding import make_mesh, sharding_rule
 from interlcm_jax.training.start import load_frozen, load_published_networks
@@ -34,7 +34,7 @@ def trained_model(run: Path, step: int | None = None, *, ema: bool = True, licen
     Raises:
         InterLCMError: there is no such checkpoint, or what the run started from is no longer there.
     """
-    with Checkpoints.open(run / CHECKPOINTS) as checkpoints:
+    with CheckpointReader(run / CHECKPOINTS) as checkpoints:
         saved = checkpoints.read_config(step)
         weights = checkpoints.read("ema" if ema else "params", step)
         step = checkpoints.latest() if step is None else step

@@ -47,8 +47,18 @@ class TrainState:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Adam after clipping, where that is asked for; the step scales its updates by the learning rate."""
-    clip = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
-    return optax.chain(*clip, optax.scale_by_adam(b1=config.b1, b2=config.b2))
+    adam = optax.chain(optax.scale_by_adam(b1=config.b1, b2=config.b2))
+    if config.clip_norm is None:
+        return adam
+    clip = optax.clip_by_global_norm(config.clip_norm)
+
+    def update(
+        grads: Weights, moments: optax.OptState, params: Weights | None = None
+    ) -> tuple[Weights, optax.OptState]:
+        # Clipping has no state, and no place in the optimizer's: a run may turn it on and off as it goes on.
+        return adam.update(clip.update(grads, clip.init(grads))[0], moments, params)
+
+    return optax.GradientTransformation(adam.init, update)
 
 
 def learning_rate(config: OptimizerConfig) -> optax.Schedule:

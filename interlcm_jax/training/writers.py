@@ -116,6 +116,10 @@ class Progress:
             parts += [f"{rate:.3g} steps/s", f"{left} left"]
         print(*parts, *filter(None, [shown]), sep=", ", file=self._stream, flush=True)
 
+    def say(self, text: str) -> None:
+        """Shows a line that stays."""
+        tqdm.write(text, file=self._stream)
+
     def close(self) -> None:
         """Leaves the bar as it is."""
         if self._bar is not None:

@@ -58,6 +58,33 @@ def test_an_unreadable_image_is_named(tmp_path, workers):
     iterator.close()
 
 
+KILLS = """
+import multiprocessing, sys, time
+from interlcm_jax.data.loader import DataConfig, batches
+from interlcm_jax.data.sources import Folder
+
+if __name__ == "__main__":
+    source = Folder.open(sys.argv[1], 64)
+    made = batches(source, DataConfig(image_size=64, workers=2, prefetch=1), seed=0, batch_size=4)
+    next(made)
+    # By then both are in the middle of sending a batch, which is larger than a pipe.
+    time.sleep(3)
+    multiprocessing.active_children()[0].kill()
+    for _ in range(20):
+        next(made)
+"""
+
+
+@pytest.mark.long
+def test_a_worker_that_the_system_kills_ends_the_program_with_the_reason(tmp_path):
+    write_faces(tmp_path / "faces", 8)
+    (tmp_path / "program.py").write_text(KILLS)
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "faces")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 2
+    assert "ended by signal 9; where the machine was out of memory" in run.stderr
+
+
 def gone(pid):
     # One that has ended stays listed until whoever adopted it looks.
     try:

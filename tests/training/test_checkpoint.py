@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader, DamagedError
 
 CONFIG = {"seed": 3, "data": {"folders": ["a", "b"], "size": None}}
 
@@ -111,7 +112,7 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
 
 
 def test_a_part_is_read_without_the_rest(saved):
-    checkpoints = Checkpoints.open(saved)
+    checkpoints = CheckpointReader(saved)
     part = checkpoints.read("params", 1)
     assert part.keys() == {"encoder.conv.kernel", "encoder.conv.bias"}
     assert part["encoder.conv.bias"].dtype == ml_dtypes.bfloat16
@@ -133,14 +134,14 @@ def test_of_the_rest_no_data_are_read(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         save(checkpoints, 1, {"ema": {"a": rest[:10]}, "rest": rest})
     before = bytes_read()
-    Checkpoints.open(tmp_path).read("ema")
+    CheckpointReader(tmp_path).read("ema")
     assert bytes_read() - before < rest.nbytes / 4
 
 
 def test_opening_to_read_changes_nothing(saved):
     (saved / "3.orbax-checkpoint-tmp").mkdir()
     before = sorted(saved.rglob("*"))
-    checkpoints = Checkpoints.open(saved)
+    checkpoints = CheckpointReader(saved)
     checkpoints.restore(target(make_state()))
     assert checkpoints.steps() == [1, 2]
     assert sorted(saved.rglob("*")) == before
@@ -152,7 +153,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         assert (checkpoints.latest(), checkpoints.best()) == (None, None)
         for step, score in scores.items():
             save(checkpoints, step, metrics=None if score is None else {"psnr": score, "loss": 1.0})
-    for again in (Checkpoints(tmp_path, keep=2, best="psnr"), Checkpoints.open(tmp_path, best="psnr")):
+    for again in (Checkpoints(tmp_path, keep=2, best="psnr"), CheckpointReader(tmp_path, best="psnr")):
         assert (again.steps(), again.latest(), again.best()) == ([2, 6, 7], 7, 2)
         assert_same(again.restore(target(make_state()), 2).state, make_state(2))
 
@@ -219,13 +220,67 @@ def test_another_architecture_is_told_by_every_path(saved):
     ]
 
 
+def flip(path, count=64):
+    """Flips bits in the middle of a file, as a bad disk does."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + count] = bytes(byte ^ 0x10 for byte in content[middle : middle + count])
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def flipped(tmp_path):
+    """Checkpoints of steps 1 to 3, of which the last has a few bits flipped in an array's values."""
+    random = np.random.default_rng(0)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        for step in (1, 2, 3):
+            save(checkpoints, step, {"ema": {"a": jnp.asarray(random.integers(0, 2**31, 2**16), jnp.int32) + step}})
+    flip(max((tmp_path / "run" / "3").rglob("d/*"), key=lambda path: path.stat().st_size))
+    return tmp_path / "run"
+
+
+VALUES = {"ema": {"a": jax.ShapeDtypeStruct((2**16,), jnp.int32)}}
+
+
+def test_flipped_bits_are_found_by_all_that_read_them(flipped):
+    says = "run/3: the checkpoint can't be read .*ema/a"
+    with pytest.raises(DamagedError, match=says):
+        Checkpoints(flipped).restore(VALUES)
+    with pytest.raises(DamagedError, match=says):
+        CheckpointReader(flipped).read("ema")
+    assert Checkpoints(flipped).restore(VALUES, 2).step == 2
+
+
+def test_a_run_falls_back_where_it_is_asked_to(flipped, capsys):
+    with Checkpoints(flipped) as checkpoints:
+        with pytest.raises(DamagedError, match="run/3"):
+            checkpoints.restore_newest(VALUES)
+        assert checkpoints.restore_newest(VALUES, fall_back=True).step == 2
+        said = capsys.readouterr().err
+        assert "run/3: the checkpoint can't be read" in said
+        # The run comes by this step again, and its checkpoint takes the damaged one's place.
+        assert checkpoints.steps() == [1, 2]
+        [aside] = (flipped.parent / "damaged").iterdir()
+        assert (aside / "state").is_dir()
+        save(checkpoints, 3, {"ema": {"a": jnp.arange(2**16)}})
+        assert checkpoints.restore_newest(VALUES, fall_back=True).step == 3
+
+
+def test_the_last_checkpoint_is_never_set_aside(flipped):
+    for step in (1, 2):
+        shutil.rmtree(flipped / str(step))
+    with pytest.raises(DamagedError, match="run/3"):
+        Checkpoints(flipped).restore_newest(VALUES, fall_back=True)
+    assert (flipped / "3").is_dir()
+
+
 def test_a_folder_without_checkpoints_says_so(saved, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     wanted = target(make_state())
     for name, says in [("absent", "no such folder"), ("empty", "no checkpoint in it"), ("file", "it is a file")]:
         with pytest.raises(InterLCMError, match=f"{name}: .*{says}"):
-            Checkpoints.open(tmp_path / name)
+            CheckpointReader(tmp_path / name)
     assert not (tmp_path / "absent").exists()
     with pytest.raises(InterLCMError, match="no checkpoint in it; name the folder of checkpoints"):
         Checkpoints(tmp_path / "empty").restore(wanted)
@@ -245,7 +300,7 @@ def test_a_damaged_checkpoint_is_told_and_the_earlier_one_serves(saved, file, ho
     if how == "gone":
         path.unlink()
     checkpoints, wanted = Checkpoints(saved), target(make_state())
-    with pytest.raises(InterLCMError, match=r"run/2: the checkpoint can't be read .*; move this folder away"):
+    with pytest.raises(InterLCMError, match=r"run/2: the checkpoint can't be read .*--fall-back"):
         checkpoints.restore(wanted)
     shutil.rmtree(saved / "2")
     assert_same(Checkpoints(saved).restore(wanted).state, make_state(1))

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader
 
 SIZE = 2**22
 SAVES_ON_AND_ON = f"""
 import sys
 import jax, jax.numpy as jnp
 from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader
 
 noise = jax.random.normal(jax.random.key(0), {SIZE})
 with Checkpoints(sys.argv[1]) as checkpoints:
@@ -34,6 +36,7 @@ import json, os, sys, time
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from interlcm_jax.training.checkpoint import Checkpoints
+from interlcm_jax.training.checkpoint_reader import CheckpointReader
 from interlcm_jax.training.interrupt import Interrupt
 
 folder, address, index = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -111,7 +114,7 @@ def test_what_a_save_leaves_that_was_killed_is_passed_over(start, tmp_path):
     [left] = tmp_path.glob("*-tmp")
     killed = int(left.name.split(".")[0])
 
-    assert Checkpoints.open(tmp_path).latest() == killed - 1
+    assert CheckpointReader(tmp_path).latest() == killed - 1
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest() == killed - 1
         shapes = {"step": jax.ShapeDtypeStruct((), jnp.int32), "noise": jax.ShapeDtypeStruct((SIZE,), jnp.float32)}
@@ -146,5 +149,5 @@ def test_two_processes_stop_at_one_step_and_go_on_from_it(start, tmp_path, signa
     wanted = {str(first): [first + step, first + step + 1.0] for first in (0, 2, 4, 6)}
     assert [len(half["shards"]) for half in halves] == [2, 2]
     assert halves[0]["shards"] | halves[1]["shards"] == wanted
-    [alone] = Checkpoints.open(tmp_path).restore({"array": jax.ShapeDtypeStruct((8,), jnp.float32)}).state.values()
+    [alone] = CheckpointReader(tmp_path).restore({"array": jax.ShapeDtypeStruct((8,), jnp.float32)}).state.values()
     np.testing.assert_array_equal(alone, np.arange(8) + step)

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from pathlib import Path
 
 import jax
@@ -103,6 +104,25 @@ def test_held_out_numbers_are_lines_after_the_step_they_are_of(tmp_path):
         {name: line[name] for name in line if name in ("step", "loss", "validation/psnr")} for line in lines(tmp_path)
     ]
     assert logged == [{"step": 2, "loss": 0.5}, {"step": 2, "validation/psnr": 23.5}]
+
+
+def test_held_out_numbers_are_shown(tmp_path, capsys):
+    with RunLog(tmp_path, 20) as log:
+        log.scalars(2, {"validation/psnr": 23.456, "validation/ssim": 0.5})
+    assert "step 2/20, held-out faces: psnr 23.46, ssim 0.5\n" in capsys.readouterr().err
+
+
+def test_a_pause_is_not_counted_as_the_steps_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with RunLog(tmp_path, 20, log_every=2) as log:
+        for step in (1, 2, 3, 4):
+            log.add(step, metrics(step), INDICES)
+            now[0] += 0.5
+            if step == 2:
+                with log.pause():
+                    now[0] += 60
+    assert lines(tmp_path)[-1]["steps_per_second"] == pytest.approx(2, rel=0.5)
 
 
 def test_pictures_are_files_of_their_step(tmp_path):
