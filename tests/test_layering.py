@@ -94,6 +94,7 @@ ALLOWED = {
         "pipeline",
         "stablehlo_export",
         "faces",
+        "imaging",
         "convert",
         "photos",
         "data",

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from interlcm_jax import __version__
 from interlcm_jax.cli import add, align, compile, convert, dataset, download, export, parity, restore
@@ -25,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in (restore, download, convert, add, export, compile, parity, align, dataset):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
+    # A shell leaves the ~ of --out=~/x to the program.
+    for name, value in vars(arguments).items():
+        if isinstance(value, Path):
+            setattr(arguments, name, value.expanduser())
     try:
         check_paths(arguments)
         return arguments.run(arguments)

@@ -15,7 +15,7 @@ from interlcm_jax.data.images import check_size, fit
 from interlcm_jax.data.sources import SPLIT
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.atomic import whole_folder
-from interlcm_jax.imaging.io import FORMATS, read_image
+from interlcm_jax.imaging.io import open_image, read_image
 
 # About 100 MB of JPEGs of 512 pixels.
 _SHARD = 1024
@@ -116,7 +116,7 @@ def _name(path: Path) -> str:
 
 def _is_plain(encoded: bytes) -> bool:
     """Whether every decoder reads the same from it: no palette, transparency, 16 bits or turning by EXIF."""
-    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+    with open_image(io.BytesIO(encoded)) as image:
         if image.mode != "RGB" or image.has_transparency_data or image.getexif().get(_ORIENTATION, 1) != 1:
             return False
         where, rgb8 = _PNG_RGB8

@@ -1,4 +1,4 @@
-"""Face images in folders: finding, checking and reading them."""
+"""Face images in folders: checking and reading them."""
 
 from pathlib import Path
 
@@ -8,26 +8,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.imaging.io import FORMATS, SUFFIXES, read_image
+from interlcm_jax.imaging.io import open_file, open_image, read_image
 
 # Smaller faces hold too little to learn from.
 MINIMUM_SIZE = 64
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The images in a folder and its inner folders, by name relative to it; other files are passed over.
-
-    Raises:
-        InterLCMError: it isn't a folder, or there are no images in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InterLCMError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
-    found = sorted(files, key=lambda path: path.relative_to(folder).as_posix())
-    if not found:
-        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
-    return found
 
 
 def part(files: list[Path], exclude_last: int | None = None, only_last: int | None = None) -> list[Path]:
@@ -64,8 +48,10 @@ def check_header(path: Path) -> tuple[int, int]:
         InterLCMError: the file isn't an image, isn't square, or is smaller than `MINIMUM_SIZE`.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_file(path) as stream, open_image(stream) as image:
             width, height = image.size
+    except InterLCMError:
+        raise
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
     check_size(path, width, height)

@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from interlcm_jax.data.images import check_header, find_images, fit, read_face
+from interlcm_jax.data.images import check_header, fit, read_face
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.listing import find_images
 
 Record = dict[str, UInt8[np.ndarray, "S S 3"]]
 
@@ -46,7 +47,7 @@ class Folder:
         Raises:
             InterLCMError: there are none, or some can't be taken: all of these are named.
         """
-        files = tuple(find_images(path))
+        files = tuple(_images(path))
         _raise_all(Path(path), "images that can't be trained on", [_problem(file) for file in files])
         return cls(files, size)
 
@@ -172,7 +173,7 @@ def listed(lines: Sequence[str]) -> str:
 
 def _by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for path in find_images(folder):
+    for path in _images(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in files:
             raise InterLCMError(f"{path}: the same name as {files[name].name}; pairs are matched without the suffix")
@@ -194,3 +195,9 @@ def _problem(*files: Path) -> str | None:
 def _raise_all(path: Path, what: str, problems: Sequence[str | None]) -> None:
     if found := [problem for problem in problems if problem is not None]:
         raise InterLCMError(f"{path}: {len(found)} {what}:\n{listed(found)}")
+
+
+def _images(folder: Path) -> list[Path]:
+    found = find_images(folder)
+    _raise_all(Path(folder), "folders that can't be entered", list(map(str, found.closed)))
+    return found.images

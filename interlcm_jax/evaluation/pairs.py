@@ -1,13 +1,12 @@
 """Which images are compared: folders matched by name, with everything that has no partner named."""
 
-import os
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.imaging.io import SUFFIXES
+from interlcm_jax.imaging.listing import find_images
 
 Files = dict[str, Path]
 
@@ -40,13 +39,9 @@ def images_by_name(folder: Path, ending: str = "") -> tuple[Files, list[str]]:
     Raises:
         InterLCMError: it isn't a folder, holds no images, or two of its images have the same name.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InterLCMError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    problems: list[str] = []
-    walk = os.walk(folder, onerror=lambda error: problems.append(f"{error.filename}: can't be opened"))
-    files = sorted(Path(parent) / name for parent, _, names in walk for name in names)
-    named = [(_name(file.relative_to(folder)), file) for file in files if file.suffix.lower() in SUFFIXES]
+    found = find_images(folder)
+    problems = [f"{closed}: can't be opened" for closed in found.closed]
+    named = [(_name(file.relative_to(folder)), file) for file in found.images]
     ending = unicodedata.normalize("NFC", ending)
     if not any(name.endswith(ending) for name, _ in named):
         ending = ""
@@ -60,7 +55,7 @@ def images_by_name(folder: Path, ending: str = "") -> tuple[Files, list[str]]:
             raise InterLCMError(f"{file}: the same name as {images[name].name}; images are matched without the suffix")
         images[name] = file
     if not images:
-        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
+        raise InterLCMError(f"{folder}: no images in this folder that can be taken")
     return images, problems
 
 

@@ -21,6 +21,8 @@ EXIF_DROPPED = tuple(
     ExifTags.Base[name].value
     for name in ("ExifImageWidth", "ExifImageHeight", "ExifInteroperabilityOffset", "MakerNote")
 )
+# Pillow reads no larger profile or text out of a PNG.
+PNG_ICC_BYTES = PNG_TEXT_BYTES = 2**20
 # A JPEG segment holds 65,533 bytes, for XMP its name included.
 JPEG_EXIF_BYTES, JPEG_XMP_BYTES = 65_533, 65_504
 # XMP that describes further pictures or films within the file (gain maps, motion photos), which a copy has not.
@@ -63,7 +65,11 @@ def read_metadata(image: Image.Image, icc: bytes | None) -> Metadata:
         exif=_exif(image),
         xmp=xmp and XMP_ORIENTATION.sub(rb"\g<1>1", xmp),
         # Other programs keep XMP and EXIF as text; these are read and carried as what they are.
-        text=tuple((k, str(v)) for k, v in texts.items() if not k.startswith(("XML:com.adobe", "Raw profile"))),
+        text=tuple(
+            (key, str(text))
+            for key, text in texts.items()
+            if not key.startswith(("XML:com.adobe", "Raw profile")) and len(text) <= PNG_TEXT_BYTES
+        ),
         dpi=_dpi(image.info.get("dpi")),
     )
 
@@ -101,7 +107,8 @@ def _dpi(value: object) -> tuple[float, float] | None:
 def to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
     """RGB of an image of any colors, and the profile that these numbers are in (None: sRGB).
 
-    RGB stays as it is, with its profile. CMYK and gray are converted to sRGB by their own profile if they have one.
+    RGB stays as it is, with its profile, unless that is too large to be written. CMYK and gray are converted to sRGB by
+    their own profile if they have one.
 
     Args:
         image: 8 bits a channel, without transparency.
@@ -111,31 +118,31 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes |
         ValueError: there is no conversion from the image's colors.
     """
     space = {"CMYK": "CMYK", "L": "GRAY"}.get(image.mode, "RGB")
-    profile = _profile(icc)
-    if profile is None:
-        return image.convert("RGB"), None
-    own = profile.profile.xcolor_space.strip()
-    if own == space != "RGB":
-        try:
-            return ImageCms.profileToProfile(
-                image,
-                profile,
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            ), None
-        except ImageCms.PyCMSError:
-            return image.convert("RGB"), None
-    return image.convert("RGB"), icc if own == "RGB" and space != "CMYK" else None
-
-
-def _profile(icc: bytes | None) -> ImageCms.ImageCmsProfile | None:
-    """The parsed profile, or None where it is missing or corrupt."""
+    profile, own = _profile(icc)
+    if profile is None or own != space:
+        return image.convert("RGB"), icc if own == "RGB" and space == "GRAY" else None
+    if own == "RGB" and len(icc) <= PNG_ICC_BYTES:
+        return image.convert("RGB"), icc
     try:
-        return ImageCms.ImageCmsProfile(io.BytesIO(icc)) if icc else None
-    except (OSError, ImageCms.PyCMSError):
-        return None
+        return ImageCms.profileToProfile(
+            image,
+            profile,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        ), None
+    except ImageCms.PyCMSError:
+        return image.convert("RGB"), None
+
+
+def _profile(icc: bytes | None) -> tuple[ImageCms.ImageCmsProfile | None, str]:
+    """The parsed profile and its color space; None where it is missing or corrupt, in whatever way."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)) if icc else None
+        return profile, profile.profile.xcolor_space.strip() if profile else ""
+    except Exception:
+        return None, ""
 
 
 def _with_xmp(metadata: Metadata) -> Image.Exif:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.imaging.io import SUFFIXES
+from interlcm_jax.imaging.listing import find_images
 
 RESTORED_FACES, COMPARISONS = "restored_faces", "comparisons"
 
@@ -45,15 +46,21 @@ def plan(
     """
     if suffix.lower() not in SUFFIXES:
         raise InterLCMError(f"suffix is {suffix!r}, but must be one of {', '.join(SUFFIXES)}")
+    sources = list(_sources([Path(path) for path in inputs], out))
+    # a.jpg and a.png keep their suffixes: so a result never takes the name that another image's had in an earlier run.
+    suffixes: defaultdict[Path, set[str]] = defaultdict(set)
+    for _, name in sources:
+        suffixes[name.with_suffix("")].add(name.suffix)
     taken: set[Path] = set()
     # For each name the numbers not tried yet: a thousand files of one name needn't try the first ones again.
     numbers: defaultdict[Path, Iterator[int]] = defaultdict(lambda: itertools.count(2))
     jobs = []
-    for source, name in _sources([Path(path) for path in inputs], out):
-        # a.jpg and a.png, or the same name from two folders: the later ones get a number.
-        first = target = out / name.parent / f"{name.stem}{suffix}"
+    for source, name in sources:
+        kept = name.stem if len(suffixes[name.with_suffix("")]) == 1 else name.name
+        # The same name from two folders: the later ones get a number.
+        first = target = out / name.parent / f"{kept}{suffix}"
         while target in taken:
-            target = first.with_name(f"{name.stem}_{next(numbers[first])}{suffix}")
+            target = first.with_name(f"{kept}_{next(numbers[first])}{suffix}")
         taken.add(target)
         jobs.append(Job(source, target))
     originals = {_real(source) for source, _ in jobs}
@@ -68,8 +75,8 @@ def plan(
 
 
 def unfinished(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that have no result yet."""
-    return [job for job in jobs if not job.target.exists()]
+    """The jobs that have no result yet; an empty file or a folder of its name is none."""
+    return [job for job in jobs if not (job.target.is_file() and job.target.stat().st_size)]
 
 
 def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
@@ -88,14 +95,12 @@ def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
 
 def _images(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     results = _real(out)
+    listed = find_images(folder)
     # A folder closed to us counts as an image that can't be read: passed over, its images would be lost without a word.
-    closed: list[Path] = []
-    walk = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))
-    files = (Path(parent) / name for parent, _, names in walk for name in names)
-    images = [f for f in files if f.suffix.lower() in SUFFIXES] + closed
+    images = [*listed.images, *listed.closed]
     found = sorted(f for f in images if results == _real(folder) or results not in _real(f).parents)
     if not found:
-        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
+        raise InterLCMError(f"{folder}: no images in this folder but results")
     yield from ((f, f.relative_to(folder)) for f in found)
 
 

@@ -12,19 +12,21 @@ from PIL import Image
 
 from interlcm_jax.data import faces_builder
 from interlcm_jax.data.faces_builder import build_faces, encoded_face
-from interlcm_jax.data.images import find_images, read_face
+from interlcm_jax.data.images import read_face
 from interlcm_jax.data.sources import Built, Folder, open_source
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.imaging.listing import find_images
 from tests.data.faces import write_faces
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from interlcm_jax.data import faces_builder, images, sources
+from interlcm_jax.data import faces_builder, sources
+from interlcm_jax.imaging import listing
 folder, out = map(Path, sys.argv[1:])
 # Small shards and chunks: several of each.
 faces_builder._SHARD, faces_builder._CHUNK = 4, 3
-faces_builder.build_faces(folder, images.find_images(folder), out, 64)
+faces_builder.build_faces(folder, listing.find_images(folder).images, out, 64)
 source = sources.open_source(out, 64)
 assert len(source) == 11
 print(*(source.name(i) for i in range(11)), sum(int(source[i]["hq"].sum()) for i in range(11)))
@@ -48,7 +50,7 @@ def test_it_is_built_and_read_without_tensorflow(tmp_path):
 def test_records_are_the_folders_images(tmp_path):
     write_faces(tmp_path / "faces", 5, suffix=".jpg")
     write_faces(tmp_path / "faces/larger", 3, size=96)
-    files = find_images(tmp_path / "faces")
+    files = find_images(tmp_path / "faces").images
     seen = []
     assert build_faces(tmp_path / "faces", files, tmp_path / "out", 64, lambda: seen.append(1)) == []
     built, folder = open_source(tmp_path / "out", 64), open_source(tmp_path / "faces", 64)
@@ -64,7 +66,7 @@ def test_records_are_the_folders_images(tmp_path):
 def test_names_that_are_no_text_are_told_apart(tmp_path):
     for i, file in enumerate(write_faces(tmp_path / "faces", 2)):
         file.rename(file.with_name(os.fsdecode(b"%c.png" % (0xFE + i))))
-    build_faces(tmp_path / "faces", find_images(tmp_path / "faces"), tmp_path / "out", 64)
+    build_faces(tmp_path / "faces", find_images(tmp_path / "faces").images, tmp_path / "out", 64)
     built = open_source(tmp_path / "out", 64)
     assert [built.name(i) for i in range(2)] == ["\\udcfe.png", "\\udcff.png"]
 
@@ -116,7 +118,7 @@ def spoil(folder):
 def test_too_many_bad_files_are_all_named_and_nothing_is_written(tmp_path):
     spoil(tmp_path / "faces")
     with pytest.raises(InterLCMError) as error:
-        build_faces(tmp_path / "faces", find_images(tmp_path / "faces"), tmp_path / "out", 64)
+        build_faces(tmp_path / "faces", find_images(tmp_path / "faces").images, tmp_path / "out", 64)
     message = str(error.value)
     assert "4 of 5 images" in message
     for expected in ("a.jpg: can't be read", "b.png: not an image", "c.png: 64 x 65", "d.png: 63 x 63"):

@@ -10,7 +10,7 @@ from PIL import Image
 from interlcm_jax.data.degradation import DegradationConfig, degrade, draw
 from interlcm_jax.data.faces_builder import build_faces
 from interlcm_jax.data.frozen import freeze
-from interlcm_jax.data.images import find_images, part
+from interlcm_jax.data.images import part
 from interlcm_jax.data.randomness import rng_for
 from interlcm_jax.data.sources import Built, Folder, Pairs, open_source
 from interlcm_jax.errors import InterLCMError
@@ -18,18 +18,7 @@ from interlcm_jax.imaging.io import read_image
 from tests.data.faces import write_faces
 
 
-def test_images_are_found_in_order_of_name_wherever_they_are(tmp_path):
-    for name in ("b/0.PNG", "a.jpg", "b.webp", "10.png", "9.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "notes.txt").touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
-    assert found == ["10.png", "9.png", "a.jpg", "b.webp", "b/0.PNG"]
-
-
-def test_folders_without_images_and_what_is_no_folder(tmp_path):
-    with pytest.raises(InterLCMError, match="no images in this folder"):
-        find_images(tmp_path)
+def test_what_is_no_folder(tmp_path):
     with pytest.raises(InterLCMError, match="absent: no such folder"):
         open_source(tmp_path / "absent", 64)
     (tmp_path / "file").touch()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.photos.plan import plan
+from interlcm_jax.photos.plan import plan, unfinished
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_a_folder_called_like_an_image_is_a_folder():
 
 
 def test_patterns_are_expanded_and_files_go_to_the_top():
-    assert pairs("in/**/a.*") == [("in/a.png", "out/a.png"), ("in/sub/deeper/a.webp", "out/a_2.png")]
+    assert pairs("in/**/a.*") == [("in/a.png", "out/a.png.png"), ("in/sub/deeper/a.webp", "out/a.webp.png")]
     assert pairs("*/a.png", suffix=".jpg") == [("in/a.png", "out/a.jpg"), ("other/a.png", "out/a_2.jpg")]
     with pytest.raises(InterLCMError, match=r"in/\*.bmp: no file matches"):
         pairs("in/*.bmp")
@@ -107,11 +107,31 @@ def test_the_same_name_in_two_folders_costs_neither():
 
 
 def test_numbers_skip_names_that_are_taken():
-    for name in ("x/a.png", "y/a_2.png", "z/a.png", "x/a.jpg"):
+    for name in ("x/a.png", "y/a_2.png", "z/a.png", "w/a.png"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
-    targets = [target for _, target in pairs("x/a.png", "y/a_2.png", "z/a.png", "x/a.jpg")]
+    targets = [target for _, target in pairs("x/a.png", "y/a_2.png", "z/a.png", "w/a.png")]
     assert targets == ["out/a.png", "out/a_2.png", "out/a_3.png", "out/a_4.png"]
+
+
+def test_a_result_never_takes_the_name_of_another_images():
+    """Whatever a folder gains or loses between two runs."""
+    names = ("x.jpg", "x.png", "x.webp")
+    for name in names:
+        Path("in", name).touch()
+    assert {(f"in/{name}", f"out/{name}.png") for name in names} < set(pairs("in"))
+    Path("in/x.jpg").unlink()
+    assert ("in/x.webp", "out/x.webp.png") in pairs("in")
+
+
+def test_an_empty_file_or_a_folder_is_no_result():
+    jobs = plan(["in"], Path("out"))
+    Path("out/sub").mkdir(parents=True)
+    Path("out/a.png").touch()
+    Path("out/sub/b.png").mkdir()
+    assert unfinished(jobs) == jobs
+    Path("out/a.png").write_bytes(b"done")
+    assert unfinished(jobs) == jobs[1:]
 
 
 def test_inputs_are_not_replaced():
@@ -128,5 +148,5 @@ def test_folders_for_other_files_are_reserved():
 
 def test_a_folder_without_images():
     Path("empty").mkdir()
-    with pytest.raises(InterLCMError, match=r"empty: no images in this folder \(\.bmp, "):
+    with pytest.raises(InterLCMError, match=r"empty: no images in this folder \(\.avif, "):
         pairs("empty")

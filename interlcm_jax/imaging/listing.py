@@ -1,0 +1,82 @@
+"""Which files of a folder are images: one answer for restoring, training and evaluating."""
+
+import logging
+import os
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from interlcm_jax.errors import InterLCMError, printable
+
+# What files of the formats that `imaging.io` reads are called.
+READABLE = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"),
+    *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+# Files that are passed over are named up to this number.
+_NAMED = 5
+
+
+class Found(NamedTuple):
+    """What is in a folder and its inner folders.
+
+    Attributes:
+        images: files with an image's suffix, in order of their names in the folder.
+        closed: folders that can't be entered.
+    """
+
+    images: list[Path]
+    closed: list[Path]
+
+
+def find_images(folder: str | Path) -> Found:
+    """The images in a folder and its inner folders, links followed; says which files are passed over.
+
+    A folder that is reached twice, as by a link to a folder above it, is entered once. Hidden files, which systems
+    leave beside images, are passed over without a word.
+
+    Raises:
+        InterLCMError: it isn't a folder, or there are no images in it and no folder that can't be entered.
+    """
+    folder = Path(folder)
+    if not os.path.isdir(folder):
+        raise InterLCMError(f"{folder}: {'not a folder' if os.path.lexists(folder) else 'no such folder'}")
+    images: list[Path] = []
+    closed: list[Path] = []
+    others: list[Path] = []
+    entered: set[str] = set()
+    for parent, inner, names in os.walk(
+        folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True
+    ):
+        real = os.path.realpath(parent)
+        if real in entered:
+            inner.clear()
+            continue
+        entered.add(real)
+        # A folder comes before the links that lead to it.
+        inner.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))
+        for name in names:
+            path = Path(parent, name)
+            if path.suffix.lower() in READABLE:
+                images.append(path)
+            elif not name.startswith("."):
+                others.append(path)
+    images.sort(key=lambda path: path.relative_to(folder).as_posix())
+    _say(folder, others)
+    if not images and not closed:
+        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(READABLE)})")
+    return Found(images, closed)
+
+
+def _say(folder: Path, others: list[Path]) -> None:
+    if not others:
+        return
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
+    names = ", ".join(path.relative_to(folder).as_posix() for path in sorted(others)[:_NAMED])
+    logging.getLogger(__name__).warning(
+        "%s: passed over %d files, whose names are no image's (%s): %s",
+        printable(str(folder)),
+        len(others),
+        ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(_NAMED)),
+        printable(names) + (", ..." if len(others) > _NAMED else ""),
+    )
