@@ -1,6 +1,7 @@
 """Checks of what callers hand to `InterLCM`; each error names the value and says what is allowed."""
 
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from interlcm_jax.imaging.color_fix import METHODS
 from interlcm_jax.model_folder import ModelConfig
 
 _DTYPES = ("float32", "bfloat16")
+# Those that weights are kept in, or loaded in for a single network.
+FLOATING = (*_DTYPES, "float16", "float64")
 
 
 class ModelOptions(TypedDict, total=False):
@@ -25,18 +28,30 @@ class ModelOptions(TypedDict, total=False):
     vae_slice: int | None
 
 
-def check_dtype(dtype: DTypeLike) -> np.dtype:
+def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> None:
+    """An argument of these types.
+
+    Raises:
+        InterLCMError: it is of another; says what is wanted.
+    """
+    if not isinstance(value, kinds):
+        kind = type(value)
+        found = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        raise InterLCMError(f"{name} is of type {found}, but must be {wanted}")
+
+
+def check_dtype(dtype: DTypeLike, allowed: Sequence[str] = _DTYPES) -> np.dtype:
     """The dtype to compute or hold weights in.
 
     Raises:
-        InterLCMError: it is none, or not one the networks run in.
+        InterLCMError: it is none, or not one of those allowed: by default, those that the networks run in.
     """
     try:
         found = jnp.dtype(dtype)
     except TypeError:
         found = None
-    if found is None or found.name not in _DTYPES:
-        raise InterLCMError(f"dtype is {dtype!r}, but must be {' or '.join(_DTYPES)}")
+    if found is None or found.name not in allowed:
+        raise InterLCMError(f"dtype is {dtype!r}, but must be {' or '.join(allowed)}")
     return found
 
 

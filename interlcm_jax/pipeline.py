@@ -1,6 +1,7 @@
 """InterLCM: low-quality faces in, restored faces out, in one compiled program."""
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self, Unpack
@@ -14,12 +15,14 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.arguments import (
+    FLOATING,
     ModelOptions,
     check_calls,
     check_color_fix,
     check_dtype,
     check_fidelity,
     check_images,
+    check_kind,
     check_noise,
     check_options,
     check_seed,
@@ -256,15 +259,17 @@ class InterLCM:
             dtype: dtype of the weights in it, "float16" among others; by default the one they are held in.
 
         Raises:
-            InterLCMError: the folder exists, or can't be written.
+            InterLCMError: the folder exists, or can't be written, or there is no such floating-point dtype.
             WeightsError: a weight is too large for the dtype.
         """
+        check_kind("folder", folder, str | os.PathLike, "a path")
+        kept = None if dtype is None else check_dtype(dtype, FLOATING)
         with whole_folder(Path(folder)) as temporary:
             write_config(temporary, self.config)
             for name in NETWORKS:
                 weights = lazy_weights(getattr(self.networks, name))
-                if dtype is not None:
-                    weights = {path: weight.astype(jnp.dtype(dtype)) for path, weight in weights.items()}
+                if kept is not None:
+                    weights = {path: weight.astype(kept) for path, weight in weights.items()}
                 write_safetensors(weights_file(temporary, name), weights)
 
 
