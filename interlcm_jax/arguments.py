@@ -1,6 +1,7 @@
 """Checks of what callers hand to `InterLCM`; each error names the value and says what is allowed."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypedDict
 
 import jax
@@ -9,13 +10,15 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.errors import InterLCMError, number_problems
 from interlcm_jax.imaging.color_fix import METHODS
 from interlcm_jax.model_folder import ModelConfig
 
 _DTYPES = ("float32", "bfloat16")
 # Those that weights are kept in, or loaded in for a single network.
 FLOATING = (*_DTYPES, "float16", "float64")
+# What a resize makes of [-1, 1] may reach a little further, but not so far.
+_BEYOND = 2.0
 
 
 class ModelOptions(TypedDict, total=False):
@@ -56,7 +59,11 @@ def check_dtype(dtype: DTypeLike, allowed: Sequence[str] = _DTYPES) -> np.dtype:
 
 
 def check_images(lq: Array, config: ModelConfig) -> None:
-    """Low-quality images: (B, H, W, 3), uint8 or float."""
+    """Low-quality images: (B, H, W, 3), uint8 or float in [-1, 1].
+
+    Of floats only those of NumPy are looked through: to look at a device's would mean to wait for it.
+    """
+    check_kind("lq", lq, jax.Array | np.ndarray, "an array of JAX or NumPy")
     multiple = config.downsampling
     if lq.ndim != 4 or lq.shape[-1] != 3 or lq.shape[1] % multiple or lq.shape[2] % multiple or 0 in lq.shape:
         raise InterLCMError(
@@ -64,6 +71,28 @@ def check_images(lq: Array, config: ModelConfig) -> None:
         )
     if lq.dtype != np.uint8 and not jnp.issubdtype(lq.dtype, jnp.floating):
         raise InterLCMError(f"lq is {lq.dtype}, but must be uint8, or floating point in [-1, 1]")
+    if isinstance(lq, np.ndarray) and lq.dtype != np.uint8:
+        least, most = lq.min(), lq.max()
+        if not -_BEYOND <= least <= most <= _BEYOND:
+            raise InterLCMError(f"lq has values from {least:g} to {most:g}, but floats must be in [-1, 1]")
+        if 0 <= least < most:
+            warnings.warn(
+                f"lq has values from {least:g} to {most:g}; floats are taken to be in [-1, 1], where 0 is middle gray",
+                stacklevel=4,
+            )
+
+
+def check_faces(faces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The faces as they come, each of the shape of the first."""
+    first = None
+    for count, face in enumerate(faces):
+        if not isinstance(face, np.ndarray) or face.ndim != 3:
+            found = f"{type(face).__module__}.{type(face).__name__} of shape {getattr(face, 'shape', None)}"
+            raise InterLCMError(f"face {count} is a {found}, but must be a NumPy array (H, W, 3)")
+        first = face.shape if first is None else first
+        if face.shape != first:
+            raise InterLCMError(f"face {count} has shape {face.shape}, but all must have that of the first, {first}")
+        yield face
 
 
 def check_calls(num_network_calls: int | None, noise: Array | None, config: ModelConfig) -> int:
@@ -140,6 +169,7 @@ def check_vae_slice(vae_slice: int | None) -> int | None:
 
 
 def _integer(name: str, value: int, least: int, most: int) -> int:
-    if not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise InterLCMError(f"{name} is {value!r}, but must be an integer from {least} to {most}")
-    return int(value)
+    value = value.item() if isinstance(value, np.integer) else value
+    if problems := number_problems(name, value, least, most):
+        raise InterLCMError(problems[0])
+    return value

@@ -20,6 +20,7 @@ from interlcm_jax.arguments import (
     check_calls,
     check_color_fix,
     check_dtype,
+    check_faces,
     check_fidelity,
     check_images,
     check_kind,
@@ -211,11 +212,12 @@ class InterLCM:
             **options: `seed`, `color_fix`, `num_network_calls`, `fidelity` and `vae_slice`, as in `restore`.
 
         Raises:
-            InterLCMError: as `restore`; or the batch size is below 1.
+            InterLCMError: as `restore`; the batch size is below 1; or a face is of another size than the first.
         """
         check_options(self.config, batch_size=batch_size, **options)
         mesh = replicated_mesh(self.weights)
         size = batch_size * (1 if mesh is None else mesh.size)
+        faces = check_faces(faces)
         return in_batches(faces, size, functools.partial(self._start, **options))
 
     def _start(

@@ -4,10 +4,13 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.errors import InterLCMError, number_problems
+
+# No network has more of anything; a file that asks for more is damaged, and would take all memory.
+MOST, MOST_LAYERS, MOST_LEVELS = 2**16, 256, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +24,23 @@ class NetworkConfig:
     FIXED: ClassVar[Mapping[str, Any]] = {}
     RENAMED: ClassVar[Mapping[str, str]] = {}
 
+    def __post_init__(self) -> None:
+        fields = {self.RENAMED.get(f.name, f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
+        problems = [problem for name, value in fields.items() for problem in _out_of_range(name, value)]
+        if problems := problems or self.contradictions():
+            raise InterLCMError(f"{type(self).__name__}: {'; '.join(problems)}")
+
+    def contradictions(self) -> list[str]:
+        """What of the sizes doesn't go together, one line each; every number is in its range by itself."""
+        return []
+
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Self:
         """Builds the config from a published `config.json`, already parsed.
 
         Raises:
-            InterLCMError: a setting is missing, of another type, or asks for something this network doesn't implement;
-                all are named.
+            InterLCMError: a setting is missing, of another type, out of range, contradicts another, or asks for
+                something that this network doesn't implement; all are named.
         """
         problems = [
             f"{key}={config[key]!r} (only {value!r} is implemented)"
@@ -52,6 +65,24 @@ class NetworkConfig:
         """The published `config.json` of this network, with the fixed settings spelled out."""
         values = {self.RENAMED.get(f.name, f.name): getattr(self, f.name) for f in dataclasses.fields(self)}
         return {**self.FIXED, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+def indivisible(name: str, values: Iterable[int], divisor: str, by: int) -> list[str]:
+    """A line for each of a field's values that another field doesn't divide."""
+    return [f"{name} has {value}, which {divisor}={by} doesn't divide" for value in values if value % by]
+
+
+def _out_of_range(name: str, value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        if not 1 <= len(value) <= MOST_LEVELS:
+            return [f"{name} has {len(value)} entries, but must have from 1 to {MOST_LEVELS}"]
+        return [problem for each in value for problem in _out_of_range(name, each)]
+    if isinstance(value, float):
+        return number_problems(name, value, 1e-12, 1e12, float)
+    if isinstance(value, int) and not isinstance(value, bool):
+        several = any(word in name for word in ("layers", "blocks", "stacks", "depth"))
+        return number_problems(name, value, 1, MOST_LAYERS if several else MOST)
+    return []
 
 
 def _fits(value: Any, kind: Any) -> bool:

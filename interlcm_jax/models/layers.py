@@ -173,6 +173,27 @@ def check_remat(remat: bool | Collection[str], blocks: Sequence[str]) -> None:
         raise InterLCMError(f"remat names {', '.join(unknown)}, but the network's blocks are {', '.join(blocks)}")
 
 
+def check_shape(name: str, x: Array, *shape: int | str) -> None:
+    """Refuses an argument that isn't an array of the shape that a network takes; costs a compiled program nothing.
+
+    Args:
+        name: the argument's.
+        x: the argument.
+        *shape: a number for each axis, or a letter where any length will do.
+
+    Raises:
+        InterLCMError: so it is; says what it should be.
+    """
+    if not isinstance(x, jax.Array | np.ndarray):
+        raise InterLCMError(
+            f"{name} is a {type(x).__module__}.{type(x).__name__}, but must be an array of JAX or NumPy"
+        )
+    if x.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, x.shape, strict=True)):
+        wanted = f"({', '.join(map(str, shape))})"
+        hint = ", channels last" if wanted.startswith("(B, H, W") else ""
+        raise InterLCMError(f"{name} has shape {tuple(x.shape)}, but must be {wanted}{hint}")
+
+
 def recomputes(remat: bool | Collection[str], block: str) -> bool:
     """Whether a network built with `remat` (all, none, or the names of its blocks) rematerializes this block."""
     return remat if isinstance(remat, bool) else block in remat
