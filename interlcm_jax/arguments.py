@@ -72,7 +72,7 @@ def check_images(lq: Array, config: ModelConfig) -> None:
     if lq.dtype != np.uint8 and not jnp.issubdtype(lq.dtype, jnp.floating):
         raise InterLCMError(f"lq is {lq.dtype}, but must be uint8, or floating point in [-1, 1]")
     if isinstance(lq, np.ndarray) and lq.dtype != np.uint8:
-        least, most = lq.min(), lq.max()
+        least, most = float(lq.min()), float(lq.max())
         if not -_BEYOND <= least <= most <= _BEYOND:
             raise InterLCMError(f"lq has values from {least:g} to {most:g}, but floats must be in [-1, 1]")
         if 0 <= least < most:
@@ -82,16 +82,28 @@ def check_images(lq: Array, config: ModelConfig) -> None:
             )
 
 
+def as_noise(noise: Array | None) -> Array | None:
+    """Noise as a float32 array."""
+    try:
+        found = None if noise is None else jnp.asarray(noise)
+    except (TypeError, ValueError):
+        raise InterLCMError(f"noise is of type {type(noise).__name__}, but must be an array of numbers") from None
+    if found is not None and not jnp.isrealobj(found):
+        raise InterLCMError(f"noise is {found.dtype}, but must be floating point")
+    return None if found is None else found.astype(jnp.float32)
+
+
 def check_faces(faces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The faces as they come, each of the shape of the first."""
+    """The faces as they come, each of the shape and dtype of the first."""
     first = None
     for count, face in enumerate(faces):
         if not isinstance(face, np.ndarray) or face.ndim != 3:
             found = f"{type(face).__module__}.{type(face).__name__} of shape {getattr(face, 'shape', None)}"
             raise InterLCMError(f"face {count} is a {found}, but must be a NumPy array (H, W, 3)")
-        first = face.shape if first is None else first
-        if face.shape != first:
-            raise InterLCMError(f"face {count} has shape {face.shape}, but all must have that of the first, {first}")
+        kind = f"{face.dtype} {face.shape}"
+        first = first or kind
+        if kind != first:
+            raise InterLCMError(f"face {count} is {kind}, but all must be as the first, {first}")
         yield face
 
 
@@ -125,7 +137,7 @@ def check_seed(seed: int | Array) -> np.uint32 | Array:
 def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
     """The color fix asked for, else the task's."""
     color_fix = config.color_fix if color_fix is None else color_fix
-    if color_fix not in METHODS:
+    if color_fix not in list(METHODS):
         raise InterLCMError(f"color_fix is {color_fix!r}, but must be one of {', '.join(METHODS)}")
     return color_fix
 
@@ -133,9 +145,11 @@ def check_color_fix(color_fix: str | None, config: ModelConfig) -> str:
 def check_fidelity(fidelity: float | Array) -> np.float32 | Array | None:
     """The fidelity knob, 0 to 1; None for 0, which needs no blend. A traced one is taken as it is."""
     if isinstance(fidelity, jax.core.Tracer):
+        if fidelity.ndim or not jnp.isrealobj(fidelity):
+            raise InterLCMError(f"fidelity is {fidelity.dtype}{list(fidelity.shape)}, but must be one number")
         return fidelity.astype(jnp.float32)
-    if not isinstance(fidelity, int | float | np.floating) or not 0 <= fidelity <= 1:
-        raise InterLCMError(f"fidelity is {fidelity!r}, but must be a number from 0 to 1")
+    if problems := number_problems("fidelity", fidelity, 0, 1, float):
+        raise InterLCMError(problems[0])
     return np.float32(fidelity) if fidelity else None
 
 

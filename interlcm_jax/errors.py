@@ -1,5 +1,6 @@
 """The errors a user can cause, so that callers and the command line can tell them from bugs."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ def describe(kind: str, keys: Sequence[str]) -> list[str]:
 
 def number_problems(name: str, value: object, least: float, most: float, kind: type = int) -> list[str]:
     """One line saying that a setting isn't a number of this kind from `least` to `most`, or no line where it is."""
-    kinds = int if kind is int else int | float
+    # NumPy's numbers are of these too.
+    kinds = numbers.Integral if kind is int else numbers.Real
     if isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most:
         return []
     what = "an integer" if kind is int else "a number"

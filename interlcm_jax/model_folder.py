@@ -182,7 +182,8 @@ class ModelConfig:
             "num_network_calls", self.num_network_calls, 1, steps if problems else steps - skipped
         )
         problems += number_problems("guidance_scale", self.guidance_scale, 0, 1000, float)
-        problems += number_problems("leave_sharp", self.leave_sharp or 0, 0, 1000, float)
+        if self.leave_sharp is not None:
+            problems += number_problems("leave_sharp", self.leave_sharp, 0, 1000, float)
         problems += (size := number_problems("image_size", self.image_size, 1, 2**14))
         if not size and self.image_size % self.downsampling:
             problems.append(f"image_size is {self.image_size}, but must be a multiple of {self.downsampling}")
@@ -208,14 +209,7 @@ class ModelConfig:
         fields = {f.name for f in dataclasses.fields(cls)} - {*NETWORKS, "schedule"}
         rest = {name: value for name, value in config.items() if name in fields}
         origins = mapping_of(config, "weights")
-        # Folders that version 0.1 wrote spell it "licence".
-        rest["weights"] = {
-            network: {
-                "license" if name == "licence" else name: str(value)
-                for name, value in mapping_of(origins, network).items()
-            }
-            for network in origins
-        }
+        rest["weights"] = {network: _origin(mapping_of(origins, network)) for network in origins}
         return cls(**networks, schedule=ScheduleConfig.from_json(mapping_of(config, "schedule")), **rest)
 
     def to_json(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, UInt8
 from interlcm_jax.arguments import (
     FLOATING,
     ModelOptions,
+    as_noise,
     check_calls,
     check_color_fix,
     check_dtype,
@@ -117,6 +118,8 @@ class InterLCM:
     """
 
     def __init__(self, config: ModelConfig, networks: Networks):
+        check_kind("config", config, ModelConfig, "a ModelConfig")
+        check_kind("networks", networks, Networks, "the networks that restoration.Networks makes")
         self.config = config
         self.graph, self.weights = nnx.split(networks)
 
@@ -150,6 +153,8 @@ class InterLCM:
             InterLCMError: there is no such folder or dtype, or the folder isn't whole.
             WeightsError: weights don't fit their network; every offending key is listed.
         """
+        check_kind("model", model, str | os.PathLike | None, "a folder, a name or None")
+        check_kind("sharding", sharding, jax.sharding.Sharding | Callable | None, "a sharding, a function or None")
         dtype, held = check_dtype(dtype), check_dtype(param_dtype or dtype)
         folder = find_model(model, select=matching(CONFIG, *(f"{name}.safetensors" for name in NETWORKS)))
         config = read_config(folder)
@@ -217,8 +222,8 @@ class InterLCM:
         check_options(self.config, batch_size=batch_size, **options)
         mesh = replicated_mesh(self.weights)
         size = batch_size * (1 if mesh is None else mesh.size)
-        faces = check_faces(faces)
-        return in_batches(faces, size, functools.partial(self._start, **options))
+        check_kind("faces", faces, Iterable, "an iterable of uint8 arrays (H, W, 3)")
+        return in_batches(check_faces(faces), size, functools.partial(self._start, **options))
 
     def _start(
         self,
@@ -232,7 +237,7 @@ class InterLCM:
     ) -> tuple[Array, Array]:
         """Checks what `restore` is asked for and starts it: the images to come, and which of them are finite."""
         check_images(lq, self.config)
-        noise = None if noise is None else jnp.asarray(noise, jnp.float32)
+        noise = as_noise(noise)
         calls = check_calls(num_network_calls, noise, self.config)
         if noise is not None:
             check_noise(noise, calls, lq.shape, self.config)

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from interlcm_jax.models.config import NetworkConfig, indivisible
+from interlcm_jax.models.config import NetworkConfig, check_config, indivisible
 from interlcm_jax.models.kernels.attention import dot_product_attention
 from interlcm_jax.models.layers import Conv, Init, LayerNorm, Linear, call, check_shape
 
@@ -186,6 +186,7 @@ class CLIPVision(nnx.Module):
         remat: bool = False,
     ):
         init: Init = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        check_config(config, CLIPVisionConfig)
         self.config = config
         self.embeddings = CLIPVisionEmbeddings(config, **init)
         # The published weights spell it so.

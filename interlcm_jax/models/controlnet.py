@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.layers import Conv, Init, call, check_shape, recomputes
+from interlcm_jax.models.config import check_config
+from interlcm_jax.models.layers import Conv, Init, call, check_batch, check_shape, recomputes
 from interlcm_jax.models.unet import Timesteps, UNetConfig, UNetEncoder
 from interlcm_jax.models.unet_blocks import BlockKeyValues
 from interlcm_jax.models.weights import abstract, flat_weights
@@ -120,6 +121,7 @@ class ControlNet(UNetEncoder):
         param_dtype: DTypeLike = jnp.float32,
         remat: bool | Collection[str] = False,
     ):
+        check_config(config, ControlNetConfig)
         super().__init__(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, remat=remat)
         init: Init = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(
@@ -196,6 +198,7 @@ class ControlNet(UNetEncoder):
                 f"the image is encoded to {condition.shape[1:3]}, but the latents are {latents.shape[1:3]}: it must be "
                 f"{times} times as high and wide as they are"
             )
+        check_batch("the image", condition, len(latents))
         x, skips = self._encode(self.conv_in(latents.astype(self.dtype)) + condition, temb, key_values)
         down = [conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         return down, self.controlnet_mid_block(x)

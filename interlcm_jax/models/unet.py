@@ -10,8 +10,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.models.config import check_config
 from interlcm_jax.models.embeddings import TimestepEmbedding, timestep_embedding
-from interlcm_jax.models.layers import Conv, GroupNorm, check_remat, check_shape, recomputes
+from interlcm_jax.models.layers import Conv, GroupNorm, check_batch, check_remat, check_shape, recomputes
 from interlcm_jax.models.unet_blocks import BlockKeyValues, DownBlock2D, MidBlock2D, UpBlock2D
 from interlcm_jax.models.unet_config import UNetConfig
 
@@ -23,6 +24,7 @@ class UNetEncoder(nnx.Module):
     """What UNet and ControlNet share: time embedding, first convolution, down blocks and mid block."""
 
     def __init__(self, config: UNetConfig, *, rngs, dtype, param_dtype, remat: bool | Collection[str]):
+        check_config(config, UNetConfig)
         check_remat(remat, config.block_names())
         init = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         widths = config.block_out_channels
@@ -59,13 +61,11 @@ class UNetEncoder(nnx.Module):
         Raises:
             InterLCMError: the timesteps are no row of numbers, or the guidance embedding isn't one of this network.
         """
-        width = self.config.time_cond_proj_dim
-        if timestep_cond is not None and timestep_cond.shape[1:] != (width,):
-            takes = "takes none: it isn't an LCM's" if width is None else f"takes (B, {width})"
-            raise InterLCMError(f"timestep_cond has shape {timestep_cond.shape}, but this network {takes}")
-        if isinstance(timesteps, int | float) or timesteps.ndim == 0:
-            timesteps = jnp.full((1,), timesteps, jnp.float32)
-        emb = timestep_embedding(timesteps, self.time_channels).astype(self.dtype)
+        if timestep_cond is not None:
+            if self.config.time_cond_proj_dim is None:
+                raise InterLCMError("timestep_cond is given, but this network takes none: it isn't an LCM's")
+            check_shape("timestep_cond", timestep_cond, "B", self.config.time_cond_proj_dim)
+        emb = timestep_embedding(_row(timesteps), self.time_channels).astype(self.dtype)
         cond = None if timestep_cond is None else timestep_cond.astype(self.dtype)
         return self.time_embedding(emb, cond)
 
@@ -84,10 +84,9 @@ class UNetEncoder(nnx.Module):
 
     def _encode(self, x: Array, temb: Array, key_values: list[BlockKeyValues]) -> tuple[Array, list[Array]]:
         """Runs down blocks and mid block on conv_in's output; returns the mid block's output and all skips."""
-        if temb.shape[0] not in (1, x.shape[0]):
-            raise InterLCMError(
-                f"{temb.shape[0]} timesteps given for a batch of {x.shape[0]}: give one for each, or one"
-            )
+        check_batch("the time embedding", temb, len(x))
+        for projected in jax.tree.leaves(key_values)[:1]:
+            check_batch("the context", projected, len(x))
         skips = [x]
         for block, block_key_values in zip(self.down_blocks, key_values[: len(self.down_blocks)], strict=True):
             x, block_skips = block(x, temb, block_key_values)
@@ -179,9 +178,10 @@ class UNet2DCondition(UNetEncoder):
         if down_residuals is not None:
             if len(down_residuals) != len(skips):
                 raise InterLCMError(f"{len(down_residuals)} down_residuals given, but this network takes {len(skips)}")
-            skips = [s + r.astype(self.dtype) for s, r in zip(skips, down_residuals, strict=True)]
+            places = [f"down_residuals[{i}]" for i in range(len(skips))]
+            skips = [self._plus(*each) for each in zip(skips, places, down_residuals, strict=True)]
         if mid_residual is not None:
-            x = x + mid_residual.astype(self.dtype)
+            x = self._plus(x, "mid_residual", mid_residual)
         up_key_values = key_values[len(self.down_blocks) + 1 :]
         for block, block_key_values in zip(self.up_blocks, up_key_values, strict=True):
             count = len(block.resnets)
@@ -189,5 +189,23 @@ class UNet2DCondition(UNetEncoder):
             x = block(x, temb, block_key_values, own, skips[-1].shape[1:3] if skips else None)
         return self.conv_out(jax.nn.silu(self.conv_norm_out(x))).astype(jnp.float32)
 
+    def _plus(self, x: Array, name: str, residual: Array) -> Array:
+        check_shape(name, residual, "B", *x.shape[1:])
+        check_batch(name, residual, len(x))
+        return x + residual.astype(self.dtype)
+
     def _blocks(self) -> list[nnx.Module]:
         return [*super()._blocks(), *self.up_blocks]
+
+
+def _row(timesteps: Timesteps) -> Array | np.ndarray:
+    """Timesteps as an array (b,).
+
+    Raises:
+        InterLCMError: they are neither a number nor a row of numbers.
+    """
+    row = np.asarray(timesteps, np.float32) if isinstance(timesteps, int | float) else timesteps
+    if isinstance(row, jax.Array | np.ndarray | np.number) and row.ndim < 2 and jnp.isrealobj(row) and row.size:
+        return row.reshape(-1)
+    found = f"{row.dtype} {row.shape}" if hasattr(row, "shape") else f"of type {type(row).__name__}"
+    raise InterLCMError(f"timesteps are {found}, but must be a number from 0 to 999, or an array (B,) of them")

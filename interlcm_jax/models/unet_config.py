@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 
-from interlcm_jax.models.config import NetworkConfig, indivisible
+from interlcm_jax.models.config import MOST_LAYERS, NetworkConfig, indivisible
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,9 @@ class UNetConfig(NetworkConfig):
                 wanted = f"{len(widths)} of {' and '.join(known)}"
                 problems.append(f"{name}={list(types)} (only {wanted} are implemented)")
         problems += indivisible("block_out_channels", widths, "norm_num_groups", self.norm_num_groups)
+        layers = len(widths) * self.layers_per_block * self.transformer_layers_per_block
+        if layers > MOST_LAYERS:
+            problems.append(f"{layers} transformer blocks on the way down (at most {MOST_LAYERS})")
         # The mid block attends too.
         attending = [width for width, kind in zip(widths, self.down_block_types, strict=False) if "CrossAttn" in kind]
         heads = self.RENAMED["num_heads"]

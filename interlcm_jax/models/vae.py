@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.config import NetworkConfig, indivisible
+from interlcm_jax.models.config import NetworkConfig, check_config, indivisible
 from interlcm_jax.models.layers import Conv, GroupNorm, Init, call, check_shape
 from interlcm_jax.models.vae_blocks import EPSILON, Attention, Downsample, ResnetBlock, Upsample
 
@@ -236,6 +236,7 @@ class AutoencoderKL(nnx.Module):
         remat: bool = False,
     ):
         init = Init(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        check_config(config, VAEConfig)
         self.config = config
         self.encoder = Encoder(config, remat=remat, **init)
         self.decoder = Decoder(config, remat=remat, **init)

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from interlcm_jax.models.config import NetworkConfig, indivisible
+from interlcm_jax.models.config import NetworkConfig, check_config, indivisible
 from interlcm_jax.models.kernels.attention import dot_product_attention
 from interlcm_jax.models.layers import GroupNorm, Init, call, check_shape, nearest_resize
 
@@ -170,6 +170,7 @@ class VisualEncoder(nnx.Module):
         remat: bool = False,
     ):
         init: Init = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        check_config(config, VisualEncoderConfig)
         self.config, self.dtype, self.remat = config, dtype, remat
         third = config.features // 3
         sizes = itertools.cycle((third, 2 * third, config.features))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from interlcm_jax.arguments import ModelOptions, check_kind
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.errors import InterLCMError, number_problems
 from interlcm_jax.faces.align import align, center_face, large_enough
 from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
@@ -59,9 +60,10 @@ class RestoreOptions:
             raise InterLCMError(f"gray is {self.gray!r}, but must be one of {', '.join(GRAY)}")
         for name in ("aligned", "only_center_face"):
             check_kind(name, getattr(self, name), bool | np.bool_, "True or False")
-        if not _is_number(self.upscale) or not 1 <= self.upscale <= 16:
-            raise InterLCMError(f"upscale is {self.upscale!r}, but must be a number from 1 to 16")
-        if not (_is_number(self.leave_sharp) and self.leave_sharp >= 0) and self.leave_sharp not in ("auto", "off"):
+        if problems := number_problems("upscale", self.upscale, 1, 16, float):
+            raise InterLCMError(problems[0])
+        is_number = not number_problems("leave_sharp", self.leave_sharp, 0, math.inf, float)
+        if not is_number and self.leave_sharp not in ("auto", "off"):
             raise InterLCMError(f"leave_sharp is {self.leave_sharp!r}, but must be auto, off or a number from 0")
 
 
@@ -231,10 +233,6 @@ def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, option
     if options.gray != "auto":
         return options.gray == "keep"
     return config.task != "colorization" and is_gray(pixels)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _opened(photo: Photo | str | os.PathLike) -> Photo:

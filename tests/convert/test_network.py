@@ -10,7 +10,7 @@ from interlcm_jax.models.visual_encoder import VisualEncoder
 
 @pytest.mark.parametrize("network", [VisualEncoder, UNetConfig, "UNet2DCondition", None])
 def test_another_class_than_those_that_are_published(tmp_path, network):
-    with pytest.raises(InterLCMError, match="network is .*, but must be one of UNet2DCondition, ControlNet, "):
+    with pytest.raises(InterLCMError, match=r"network is .*, but must be one of UNet2DCondition, ControlNet, "):
         load_published(network, tmp_path)
 
 

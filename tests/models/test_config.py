@@ -22,6 +22,7 @@ WIDTHS = "block_out_channels"
         (UNetConfig, "attention_head_dim", 3, "block_out_channels has 16, which attention_head_dim=3 doesn't divide"),
         (UNetConfig, "layers_per_block", 10**9, "layers_per_block is 1000000000, but must be an integer from 1 to 256"),
         (UNetConfig, "transformer_layers_per_block", 10**9, "from 1 to 256"),
+        (UNetConfig, "transformer_layers_per_block", 200, r"400 transformer blocks on the way down (at most 256)"),
         (UNetConfig, WIDTHS, [16, -32], "block_out_channels is -32"),
         (UNetConfig, WIDTHS, [16, 10**12], "block_out_channels is 1000000000000"),
         (UNetConfig, WIDTHS, [], "block_out_channels has 0 entries, but must have from 1 to 16"),
@@ -55,3 +56,23 @@ def test_a_size_out_of_its_range_is_named_with_its_range(kind, field, value, mes
 def test_all_that_is_wrong_is_named():
     with pytest.raises(InterLCMError, match=r"layers_per_block is 0.*norm_num_groups is 0"):
         UNetConfig(layers_per_block=0, norm_num_groups=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"in_channels": "4"}, r"in_channels='4' \(must be int\)"),
+        ({"layers_per_block": 2.0}, r"layers_per_block=2\.0"),
+        ({"block_out_channels": 320}, r"block_out_channels=320 \(must be tuple"),
+        ({"block_out_channels": [320] * 4}, r"block_out_channels=\[320, 320, 320, 320\] \(must be tuple"),
+    ],
+)
+def test_a_size_of_another_type(settings, message):
+    with pytest.raises(InterLCMError, match=message):
+        UNetConfig(**settings)
+
+
+@pytest.mark.parametrize("config", [[], None, "unet/config.json"])
+def test_what_is_no_parsed_config(config):
+    with pytest.raises(InterLCMError, match=r"UNetConfig: a .* instead of a config"):
+        UNetConfig.from_json(config)

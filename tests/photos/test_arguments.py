@@ -44,15 +44,25 @@ def test_options_that_do_not_exist(options, message):
         (Image.fromarray(PIXELS), r"photo is of type PIL\.Image\.Image"),
         (None, "photo is of type NoneType"),
         (b"a.png", "photo is of type bytes"),
-        (Photo(None), r"photo\.pixels is of type NoneType, but must be a NumPy array"),
-        (Photo(FLOATS), r"photo\.pixels are float32 \(64, 64, 3\), but must be uint8 RGB, \(H, W, 3\)"),
-        (Photo(PIXELS[..., 0]), r"photo\.pixels are uint8 \(64, 64\)"),
-        (Photo(PIXELS[:0]), r"photo\.pixels are uint8 \(0, 64, 3\)"),
     ],
 )
 def test_what_is_no_photo(photo, message):
     with pytest.raises(InterLCMError, match=message):
         restore_photo(Darkening(), photo, ALIGNED)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (None, r"photo\.pixels is of type NoneType, but must be a NumPy array"),
+        (FLOATS, r"photo\.pixels are float32 \(64, 64, 3\), but must be uint8 RGB, \(H, W, 3\)"),
+        (PIXELS[..., 0], r"photo\.pixels are uint8 \(64, 64\)"),
+        (PIXELS[:0], r"photo\.pixels are uint8 \(0, 64, 3\)"),
+    ],
+)
+def test_what_are_no_pixels(pixels, message):
+    with pytest.raises(InterLCMError, match=message):
+        restore_photo(Darkening(), Photo(pixels), ALIGNED)
 
 
 @pytest.mark.parametrize(
