@@ -145,7 +145,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InterLCMError(f"{path}: no such file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InterLCMError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise InterLCMError(f"{path}: a JSON {type(value).__name__} instead of an object")

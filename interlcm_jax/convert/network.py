@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from interlcm_jax.arguments import FLOATING, check_dtype
 from interlcm_jax.convert import clip_vision, controlnet, unet, vae
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, needed, read_json, read_weights
 from interlcm_jax.convert.rules import to_jax
@@ -60,14 +61,20 @@ def load_published(
         **options: the network's others, such as `remat`.
 
     Raises:
-        InterLCMError: there is no such folder or repository, or its config asks for what isn't implemented.
+        InterLCMError: it is another network, there is no such folder, repository or dtype, or the config asks for what
+            isn't implemented.
         WeightsError: the weights don't fit the config; every offending key is named.
     """
+    if network not in _PUBLISHED:
+        known = ", ".join(each.__name__ for each in _PUBLISHED)
+        raise InterLCMError(f"network is {network!r}, but must be one of {known}")
+    dtypes = {
+        name: check_dtype(each, FLOATING) for name, each in (("dtype", dtype), ("param_dtype", param_dtype or dtype))
+    }
     kind, table, stem = _PUBLISHED[network]
     config_file = f"{subfolder}/config.json" if subfolder else "config.json"
     folder = resolve(source, needed({subfolder: stem}, [config_file], variant)) / subfolder
     config = read_network_config(kind, folder / "config.json")
-    dtypes = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype or dtype)}
     loaded = abstract(lambda rngs: network(config, rngs=rngs, **dtypes, **options))
     weights = to_jax(read_weights(folder, stem, variant), skeleton(loaded), table, folder)
     fill(loaded, weights, folder, sharding, allow_nan=allow_nan)

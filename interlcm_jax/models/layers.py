@@ -173,6 +173,42 @@ def check_remat(remat: bool | Collection[str], blocks: Sequence[str]) -> None:
         raise InterLCMError(f"remat names {', '.join(unknown)}, but the network's blocks are {', '.join(blocks)}")
 
 
+def check_shape(name: str, x: Array, *shape: int | str) -> None:
+    """Refuses what isn't a floating-point array of the shape that a network takes; costs a compiled program nothing.
+
+    Args:
+        name: the argument's.
+        x: the argument.
+        *shape: a number for each axis, or a letter where any length from 1 will do.
+
+    Raises:
+        InterLCMError: so it is; says what it should be.
+    """
+    if not isinstance(x, jax.Array | np.ndarray | nnx.Variable):
+        raise InterLCMError(
+            f"{name} is a {type(x).__module__}.{type(x).__name__}, but must be an array of JAX or NumPy"
+        )
+    unlike = any(m == 0 or (isinstance(n, int) and n != m) for n, m in zip(shape, x.shape, strict=False))
+    if x.ndim != len(shape) or unlike:
+        wanted = f"({', '.join(map(str, shape))})"
+        hint = ", channels last" if wanted.startswith("(B, H, W") else ""
+        raise InterLCMError(f"{name} has shape {tuple(x.shape)}, but must be {wanted}{hint}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InterLCMError(f"{name} is {x.dtype}, but must be floating point")
+
+
+def check_batch(name: str, x: Array, batch: int) -> None:
+    """Refuses an argument that is of another number of examples than the network's input, or than one for all.
+
+    Raises:
+        InterLCMError: so it is; says how many there are of both.
+    """
+    if x.shape[0] not in (1, batch):
+        raise InterLCMError(
+            f"{name} is for {x.shape[0]} examples, but the batch is of {batch}: give one for each, or one"
+        )
+
+
 def recomputes(remat: bool | Collection[str], block: str) -> bool:
     """Whether a network built with `remat` (all, none, or the names of its blocks) rematerializes this block."""
     return remat if isinstance(remat, bool) else block in remat
