@@ -55,12 +55,21 @@ class Conv(nnx.Conv):
             **init,
         )
 
+    # Of its own, here and in `Linear`: `nnx.capture` takes the outputs of methods that a class itself defines.
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """Convolves, and adds the bias."""
+        return super().__call__(x)
+
 
 class Linear(nnx.Linear):
     """Dense layer over the last axis, kernel (in, out)."""
 
     def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, **init: Unpack[Init]):
         super().__init__(in_features, out_features, use_bias=use_bias, **init)
+
+    def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... D"]:
+        """Multiplies by the kernel, and adds the bias."""
+        return super().__call__(x)
 
 
 class GroupNorm(nnx.GroupNorm):

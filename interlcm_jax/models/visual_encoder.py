@@ -101,6 +101,10 @@ class Conv1d(nnx.Conv):
         pad = kernel_size // 2
         super().__init__(in_channels, out_channels, (kernel_size,), padding=((pad, pad),), **init)
 
+    def __call__(self, x: Float[Array, "B L C"]) -> Float[Array, "B L D"]:
+        """Convolves, and adds the bias."""
+        return super().__call__(x)
+
 
 class Resize1d(nnx.Module):
     """Nearest resize of the length to `size`, then a convolution."""
