@@ -92,7 +92,7 @@ ALLOWED = {
 }
 PYTORCH = {"torch", "torchvision", "diffusers", "transformers", "lpips"}
 # The one function that may import PyTorch, when it is called.
-IMPORTS_TORCH = ("convert/checkpoints.py", "import_torch")
+IMPORTS_TORCH = ("convert/pickles.py", "import_torch")
 
 
 def part(path: Path) -> str:
@@ -149,7 +149,8 @@ def test_data_imports_no_jax():
 
 def test_pytorch_is_imported_in_one_function_only():
     found = []
-    for path in FILES:
+    # Templates are programs to be written out, which the package doesn't import.
+    for path in (path for path in FILES if part(path) != "templates"):
         tree = ast.parse(path.read_text())
         for name in imported(tree):
             if name.split(".")[0] in PYTORCH:

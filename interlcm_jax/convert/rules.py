@@ -4,14 +4,17 @@ A table is read from the JAX side: each path of the network's skeleton must matc
 PyTorch key and its layout. That makes a bijection, so the same table converts and exports.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from interlcm_jax.convert.recognize import another_network
 from interlcm_jax.errors import WeightsError, describe
 from interlcm_jax.files.safetensors import LazyTensor
 from interlcm_jax.models.weights import misfits
@@ -21,6 +24,8 @@ CONV2D = (2, 3, 1, 0)  # OIHW -> HWIO
 CONV1D = (2, 1, 0)  # OIW -> WIO
 LINEAR = (1, 0)  # (out, in) -> (in, out)
 SAME = None
+
+_HINT = "These weights don't fit this network; is it the right file?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +87,8 @@ def places(skeleton: Mapping[str, jax.ShapeDtypeStruct], table: Table) -> dict[s
         shape = spec.shape if rule.layout is None else tuple(spec.shape[i] for i in np.argsort(rule.layout))
         found[path] = Place(match.expand(rule.key), shape, rule.layout)
     problems += [f"rule never used: {r.path}" for r in table.rules if r not in fired and not r.optional]
-    keys = [place.key for place in found.values()]
-    problems += describe("keys named twice", sorted({k for k in keys if keys.count(k) > 1}))
+    counts = collections.Counter(place.key for place in found.values())
+    problems += describe("keys named twice", sorted(key for key, count in counts.items() if count > 1))
     if problems:
         raise WeightsError("conversion table", problems)
     return found
@@ -102,13 +107,17 @@ def to_jax(
 
     Raises:
         WeightsError: any key is missing, unexpected, named twice after renaming, mis-shaped or not floating point;
-            all of them are listed.
+            all of them are listed, unless the keys are those of another network, which then is named.
     """
     wanted = places(skeleton, table)
     renamed, problems = _rename(source, table)
+    for place in wanted.values():
+        if place.layout == LINEAR and place.key in renamed:
+            renamed[place.key] = _as_linear(renamed[place.key], place.shape)
     problems += misfits(renamed, {place.key: place.shape for place in wanted.values()})
     if problems:
-        raise WeightsError(origin, problems, "These weights don't fit this network; is it the right file?")
+        other = another_network(source, [place.key for place in wanted.values()])
+        raise WeightsError(origin, [other] if other else problems, _HINT)
     return {path: _permute(renamed[place.key], place.layout) for path, place in wanted.items()}
 
 
@@ -135,6 +144,18 @@ def _rename(source: Mapping[str, LazyTensor], table: Table) -> tuple[dict[str, L
             twice.append(key if key == original else f"{key} (also as {original})")
         renamed[key] = tensor
     return renamed, describe("duplicate keys", sorted(twice))
+
+
+def _as_linear(tensor: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
+    """A linear layer's weight, also where it was published as a convolution's of size 1, like (out, in, 1, 1)."""
+    ones = len(tensor.shape) - len(shape)
+    if ones < 1 or tensor.shape != (*shape, *[1] * ones):
+        return tensor
+
+    def load(index: Any) -> np.ndarray:
+        return tensor.read((..., *[0] * ones) if index is ... else (*index, ..., *[0] * ones))
+
+    return dataclasses.replace(tensor, shape=shape, load=load)
 
 
 def _permute(tensor: LazyTensor, axes: tuple[int, ...] | None) -> LazyTensor:

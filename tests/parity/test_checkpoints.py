@@ -89,10 +89,12 @@ def test_parameters_and_modules_state(tmp_path):
     assert_same(read_weights(tmp_path / "a.pth"), module.state_dict())
 
 
-def test_entries_that_are_not_tensors_are_all_named(tmp_path):
-    state = {"a": torch.ones(2), "epoch": 3, "optimizer": {"lr": 0.1}, "sparse": torch.eye(2).to_sparse()}
+def test_entries_that_are_not_plain_tensors_are_all_named(tmp_path):
+    state = {"a": torch.ones(2), "optimizer": {"lr": 0.1}, "sparse": torch.eye(2).to_sparse()}
+    state["meta"] = torch.ones(2, device="meta")
     torch.save(state, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"3 entries .*epoch \(int\), optimizer \(dict\), sparse \(Tensor\)"):
+    entries = r"optimizer \(dict\), sparse \(Tensor\), meta \(a meta tensor, which has no numbers\)"
+    with pytest.raises(WeightsError, match=f"3 entries .*{entries}"):
         read_weights(tmp_path / "a.pth")
 
 
