@@ -35,7 +35,8 @@ __all__ = ["Progress", "Sources", "convert", "export", "needed_clip", "needed_lc
 # Called after each tensor with the name of its network, its bytes, and the bytes of all networks.
 Progress = Callable[[str, int, int], object]
 
-_CLASSES: Mapping[str, tuple[type[nnx.Module], Table]] = {
+# Each network, and how PyTorch names its weights.
+CLASSES: Mapping[str, tuple[type[nnx.Module], Table]] = {
     "unet": (UNet2DCondition, unet.TABLE),
     "spatial_encoder": (ControlNet, controlnet.TABLE),
     "clip_vision": (CLIPVision, clip_vision.TABLE),
@@ -90,7 +91,7 @@ def convert(
     config.check()
     # All files are checked by name and shape before the first byte is written.
     converted = {
-        name: (origin, to_jax(tensors, abstract_weights(config, name), _CLASSES[name][1], origin))
+        name: (origin, to_jax(tensors, abstract_weights(config, name), CLASSES[name][1], origin))
         for name, (origin, tensors) in weights.items()
     }
     converted |= read_optional(
@@ -137,7 +138,7 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count, 
     for name in NETWORKS:
         path, shapes = weights_file(folder, name), abstract_weights(config, name)
         stored = to_jax(open_safetensors(path), shapes, _IDENTITY, path)
-        exported[name] = to_torch(stored, shapes, _CLASSES[name][1])
+        exported[name] = to_torch(stored, shapes, CLASSES[name][1])
     total = sum(map(_bytes, exported.values()))
     with whole_folder(out) as temporary:
         for name, tensors in exported.items():
@@ -154,7 +155,7 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count, 
 
 def abstract_weights(config: ModelConfig, name: str) -> Mapping[str, jax.ShapeDtypeStruct]:
     """A network's weights by path, as shapes."""
-    return weight_specs(_CLASSES[name][0], config.networks[name])
+    return weight_specs(CLASSES[name][0], config.networks[name])
 
 
 def _export_network(config: ModelConfig, name: str, tensors: Weights, out: Path) -> None:

@@ -127,6 +127,9 @@ def read_network_config(kind: type[Config], path: Path) -> Config:
         InterLCMError: it isn't there, isn't JSON, or asks for what isn't implemented.
     """
     settings = read_json(path)
+    widths, wanted = settings.get("block_out_channels"), settings.get("time_embedding_dim")
+    if wanted is not None and isinstance(widths, list) and widths and wanted != 4 * widths[0]:
+        raise InterLCMError(f"{path}: time_embedding_dim={wanted!r} (only {4 * widths[0]!r} is implemented)")
     for name in _PER_BLOCK:
         values = settings.get(name)
         if isinstance(values, list) and values and all(value == values[0] for value in values):

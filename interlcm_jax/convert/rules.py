@@ -4,9 +4,9 @@ A table is read from the JAX side: each path of the network's skeleton must matc
 PyTorch key and its layout. That makes a bijection, so the same table converts and exports.
 """
 
-import collections
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,8 @@ def places(skeleton: Mapping[str, jax.ShapeDtypeStruct], table: Table) -> dict[s
         shape = spec.shape if rule.layout is None else tuple(spec.shape[i] for i in np.argsort(rule.layout))
         found[path] = Place(match.expand(rule.key), shape, rule.layout)
     problems += [f"rule never used: {r.path}" for r in table.rules if r not in fired and not r.optional]
-    counts = collections.Counter(place.key for place in found.values())
-    problems += describe("keys named twice", sorted(key for key, count in counts.items() if count > 1))
+    keys = Counter(place.key for place in found.values())
+    problems += describe("keys named twice", sorted(key for key, count in keys.items() if count > 1))
     if problems:
         raise WeightsError("conversion table", problems)
     return found

@@ -152,7 +152,7 @@ class ControlNet(UNetEncoder):
         return controlnet
 
     def embed_condition(self, image: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-        """Features of the conditioning image in [-1, 1], at the latents' size; the same at every step."""
+        """Features of the conditioning image, at the latents' size; the same at every step."""
         return self.controlnet_cond_embedding(image.astype(self.dtype))
 
     def __call__(
@@ -168,7 +168,8 @@ class ControlNet(UNetEncoder):
             latents: noisy latents.
             timesteps: 0 to 999, one for each example or one for all.
             context: tokens that the cross-attentions read.
-            image: the conditioning image in [-1, 1], eight times the latents' size at the released sizes.
+            image: the conditioning image, eight times the latents' size at the released sizes. InterLCM's Spatial
+                Encoder takes it in [-1, 1], published ControlNets in [0, 1].
         """
         return self.residuals(
             latents, self.embed_time(timesteps), self.key_values(context), self.embed_condition(image)
