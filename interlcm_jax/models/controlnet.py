@@ -153,7 +153,7 @@ class ControlNet(UNetEncoder):
         return controlnet
 
     def embed_condition(self, image: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-        """Features of the conditioning image in [-1, 1], at the latents' size; the same at every step.
+        """Features of the conditioning image, at the latents' size; the same at every step.
 
         Raises:
             InterLCMError: the image's shape doesn't fit this network.
