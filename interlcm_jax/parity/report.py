@@ -113,7 +113,7 @@ def line(rung: Rung) -> str:
 
 def versions() -> dict[str, str]:
     """What computed here: packages, Python, the devices of JAX."""
-    devices = {f"{device.platform} {device.device_kind}" for device in jax.devices()}
+    devices = {device.device_kind for device in jax.devices()}
     found = {package: metadata.version(package) for package in PACKAGES}
     return {**found, "python": platform.python_version(), "devices": f"{jax.device_count()} x {', '.join(devices)}"}
 
@@ -158,9 +158,18 @@ def _plot(rungs: Sequence[Rung]) -> str:
         f'<text x="{_LEFT - 6}" y="{height(10.0**power) + 4:.1f}">1e{power}</text>'
         for power in range(_LOWEST, _HIGHEST + 1, 3)
     )
+    parts = [rung.name.split(" ")[0].partition(".")[0] for rung in rungs]
+    begins = [i for i, part in enumerate(parts) if i == 0 or parts[i - 1] != part]
+    # The sampler's few steps at the end share their label with what the first network takes.
+    labels = "".join(
+        f'<line x1="{_LEFT + i * step:.1f}" x2="{_LEFT + i * step:.1f}" y1="0" y2="{_HEIGHT}"/>'
+        f'<text class="part" x="{_LEFT + i * step + 4:.1f}" y="{12 if row % 2 else 26}">{html.escape(parts[i])}</text>'
+        for row, i in enumerate(begins)
+        if parts[i] not in ("latents", "restored")
+    )
     errors = dots("error", [rung.error.rms for rung in rungs])
     new = dots("new", [None if rung.new is None else rung.new.rms for rung in rungs])
-    return f'<svg viewBox="0 -8 {_WIDTH} {_HEIGHT + 16}" role="img">{grid}{errors}{new}</svg>'
+    return f'<svg viewBox="0 -8 {_WIDTH} {_HEIGHT + 16}" role="img">{grid}{labels}{errors}{new}</svg>'
 
 
 def _pictures(pictures: np.ndarray | None) -> str:
