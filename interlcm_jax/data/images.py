@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.imaging.io import open_file, open_image, read_image
+from interlcm_jax.imaging.io import read_image
+from interlcm_jax.imaging.opening import open_file, open_image
 
 # Smaller faces hold too little to learn from.
 MINIMUM_SIZE = 64
