@@ -23,6 +23,8 @@ MAX_PIXELS = 250_000_000
 PIXELS_PER_BYTE = {"JPEG": 1024, "MPO": 1024, "PNG": 8300, "PPM": 8}
 # Of a profile or text in a PNG, unpacked: as much as a JPEG's profile may have.
 _TEXT_CHUNK = 1 << 24
+# The head of a box that describes an item of a HEIF: its length, name, version 2 or 3, flags, and numbers.
+_HEIF_ITEM = re.compile(rb"(.{4})infe(?:\x02.{7}|\x03.{9})", re.DOTALL)
 # Of a TIFF: what says that a picture is a reduced copy of another one.
 _SUBFILE_TYPE, _REDUCED, _MOST_PAGES = 254, 1, 16
 
@@ -76,11 +78,21 @@ def _open_heif(stream: io.BufferedIOBase, max_pixels: int) -> Image.Image:
     if not pi_heif.is_supported(stream):
         raise UnidentifiedImageError
     stream.seek(0)
+    _check_items(stream.read())
+    stream.seek(0)
     heif = pi_heif.open_heif(stream)
     _check_pixels(heif.size, max_pixels)
     image = heif.to_pillow()
     image.format = HEIF
     return image
+
+
+def _check_items(data: bytes) -> None:
+    """pi-heif 1.4 ends the whole program where an item's kind isn't text."""
+    for head in _HEIF_ITEM.finditer(data):
+        kind = data[head.end() : head.start() + int.from_bytes(head[1])]
+        if not kind.isascii():
+            raise ValueError(f"an item of the unknown kind {kind[:4]!r}")
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:

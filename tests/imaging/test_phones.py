@@ -55,6 +55,13 @@ def test_a_truncated_heic(tmp_path, part):
         read_photo(tmp_path / "a.heic")
 
 
+@pytest.mark.parametrize("kind", [b"\xffxif", b"Ex\xe9f", b"Exi\xa7"])
+def test_a_heic_with_an_item_of_an_unknown_kind_is_refused(tmp_path, kind):
+    (tmp_path / "a.heic").write_bytes(PHONE.read_bytes().replace(b"\0\0Exif", b"\0\0" + kind, 1))
+    with pytest.raises(InterLCMError, match=r"a\.heic: .*\(an item of the unknown kind"):
+        read_photo(tmp_path / "a.heic")
+
+
 def test_decoders_are_imported_only_where_such_a_file_is_met(tmp_path):
     names = [str(tmp_path / "a.jpg"), str(tmp_path / "a.png")]
     for name in names:
