@@ -1,5 +1,6 @@
 """Finds a model by its path or its name; where none is named, the best one that is installed for a task."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,16 +38,20 @@ def default_model(task: str = "restoration") -> Path:
     """The model that runs where none is named.
 
     That is the newest of the task in `user_folders.models_folder`, where `interlcm download` puts the released models;
-    else, for restoration, the small one in the package.
+    else, for restoration, the small one in the package. A folder there that can't be read is passed over with a
+    warning, so that it stands in no other model's way.
 
     Raises:
-        InterLCMError: there is no such task or no model for it, or a model folder there is broken.
+        InterLCMError: there is no such task or no model for it.
     """
     if task not in TASKS:
         raise InterLCMError(f"task {task!r} doesn't exist; choose one of {', '.join(TASKS)}")
     for folder in _newest_first():
-        if read_config(folder).task == task:
-            return folder
+        try:
+            if read_config(folder).task == task:
+                return folder
+        except (InterLCMError, OSError) as error:
+            logging.getLogger(__name__).warning("a model is passed over: %s", error)
     if (SMALL / CONFIG).is_file() and read_config(SMALL).task == task:
         return SMALL
     option = "" if task == "restoration" else f" --task {task}"

@@ -1,8 +1,10 @@
 """The errors a user can cause, so that callers and the command line can tell them from bugs."""
 
+import numbers
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -35,3 +37,25 @@ class WeightsError(InterLCMError):
 def describe(kind: str, keys: Sequence[str]) -> list[str]:
     """One line naming every key with this problem, or no line where there is none."""
     return [f"{len(keys)} {kind}: {', '.join(keys)}"] if keys else []
+
+
+def number_problems(name: str, value: object, least: float, most: float, kind: type = int) -> list[str]:
+    """One line saying that a setting isn't a number of this kind from `least` to `most`, or no line where it is."""
+    # NumPy's numbers are of these too.
+    kinds = numbers.Integral if kind is int else numbers.Real
+    if isinstance(value, kinds) and not isinstance(value, bool) and least <= value <= most:
+        return []
+    what = "an integer" if kind is int else "a number"
+    return [f"{name} is {repr(value)[:40]}, but must be {what} from {least} to {most}"]
+
+
+def mapping_of(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object within a parsed JSON file; one that is absent is empty.
+
+    Raises:
+        InterLCMError: there is something else of this name.
+    """
+    found = parent.get(name, {})
+    if not isinstance(found, dict):
+        raise InterLCMError(f"{name} is {repr(found)[:40]}, but must be an object of names and values")
+    return found

@@ -9,7 +9,7 @@ from typing import Any, Self
 from flax import nnx
 
 from interlcm_jax.diffusion.schedule import ScheduleConfig
-from interlcm_jax.errors import InterLCMError, WeightsError
+from interlcm_jax.errors import InterLCMError, WeightsError, mapping_of, number_problems
 from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.files.safetensors import open_safetensors
 from interlcm_jax.imaging.color_fix import METHODS
@@ -155,9 +155,7 @@ class ModelConfig:
         Raises:
             InterLCMError: two networks don't (every pair is named), or there is no such setting.
         """
-        sharp = self.leave_sharp
-        if sharp is not None and (not isinstance(sharp, int | float) or not sharp >= 0):
-            raise InterLCMError(f"leave_sharp is {sharp!r}, but must be a number from 0, or null")
+        self._check_settings()
         clip, visual, spatial, unet = self.clip_vision, self.visual_encoder, self.spatial_encoder, self.unet
         pairs = {
             "CLIP's tokens and the Visual Encoder's": (clip.num_tokens, visual.tokens),
@@ -175,16 +173,25 @@ class ModelConfig:
         }
         if wrong := [f"{what} ({a} and {b})" for what, (a, b) in pairs.items() if a != b]:
             raise InterLCMError(f"the networks don't fit each other: {'; '.join(wrong)}")
-        if self.skipped_steps < 0:
-            raise InterLCMError(f"skipped_steps is {self.skipped_steps}, but must be at least 0")
-        most = self.schedule.original_inference_steps - self.skipped_steps
-        if not 1 <= self.num_network_calls <= most:
-            raise InterLCMError(f"num_network_calls is {self.num_network_calls}, but must be from 1 to {most}")
+
+    def _check_settings(self) -> None:
+        """Every setting of the model itself, by its range."""
+        skipped, steps = self.skipped_steps, self.schedule.original_inference_steps
+        problems = number_problems("skipped_steps", skipped, 0, steps - 1)
+        problems += number_problems(
+            "num_network_calls", self.num_network_calls, 1, steps if problems else steps - skipped
+        )
+        problems += number_problems("guidance_scale", self.guidance_scale, 0, 1000, float)
+        if self.leave_sharp is not None:
+            problems += number_problems("leave_sharp", self.leave_sharp, 0, 1000, float)
+        problems += (size := number_problems("image_size", self.image_size, 1, 2**14))
+        if not size and self.image_size % self.downsampling:
+            problems.append(f"image_size is {self.image_size}, but must be a multiple of {self.downsampling}")
         for name, allowed in (("task", TASKS), ("color_fix", METHODS)):
-            if getattr(self, name) not in allowed:
-                raise InterLCMError(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}")
-        if self.image_size < 1 or self.image_size % self.downsampling:
-            raise InterLCMError(f"image_size is {self.image_size}, but must be a multiple of {self.downsampling}")
+            if getattr(self, name) not in list(allowed):
+                problems.append(f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}")
+        if problems:
+            raise InterLCMError("; ".join(problems))
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Self:
@@ -195,17 +202,15 @@ class ModelConfig:
         """
         if config.get("format") != FORMAT:
             raise InterLCMError(f"format is {config.get('format')!r}, but this version reads {FORMAT}")
-        if absent := [name for name in NETWORKS if name not in config.get("networks", {})]:
+        sizes = mapping_of(config, "networks")
+        if absent := [name for name in NETWORKS if name not in sizes]:
             raise InterLCMError(f"no network {', '.join(absent)}")
-        networks = {name: kind.from_json(config["networks"][name]) for name, kind in NETWORKS.items()}
+        networks = {name: kind.from_json(mapping_of(sizes, name)) for name, kind in NETWORKS.items()}
         fields = {f.name for f in dataclasses.fields(cls)} - {*NETWORKS, "schedule"}
         rest = {name: value for name, value in config.items() if name in fields}
-        # Folders that version 0.1 wrote spell it "licence".
-        rest["weights"] = {
-            network: {"license" if name == "licence" else name: value for name, value in entry.items()}
-            for network, entry in rest.get("weights", {}).items()
-        }
-        return cls(**networks, schedule=ScheduleConfig.from_json(config.get("schedule", {})), **rest)
+        origins = mapping_of(config, "weights")
+        rest["weights"] = {network: _origin(mapping_of(origins, network)) for network in origins}
+        return cls(**networks, schedule=ScheduleConfig.from_json(mapping_of(config, "schedule")), **rest)
 
     def to_json(self) -> dict[str, Any]:
         """The contents of `config.json`."""
@@ -236,13 +241,20 @@ def read_config(folder: Path) -> ModelConfig:
     """
     path = folder / CONFIG
     try:
-        config = ModelConfig.from_json(json.loads(path.read_bytes()))
+        config = ModelConfig.from_json(mapping_of({CONFIG: json.loads(path.read_bytes())}, CONFIG))
         config.check()
         return config
     except (FileNotFoundError, NotADirectoryError):
         raise InterLCMError(f"{folder}: not a model folder (no {CONFIG}); make one with interlcm convert") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except RecursionError:
+        raise InterLCMError(f"{path}: nested too deep for a config") from None
+    except ValueError as error:
         raise InterLCMError(f"{path}: {error}") from error
+
+
+def _origin(entry: Mapping[str, Any]) -> dict[str, str]:
+    # Folders that version 0.1 wrote spell it "licence".
+    return {"license" if name == "licence" else name: str(value) for name, value in entry.items()}
 
 
 def write_config(folder: Path, config: ModelConfig) -> None:

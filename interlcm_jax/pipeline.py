@@ -1,6 +1,7 @@
 """InterLCM: low-quality faces in, restored faces out, in one compiled program."""
 
 import functools
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self, Unpack
@@ -14,12 +15,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from interlcm_jax.arguments import (
+    FLOATING,
     ModelOptions,
+    as_noise,
     check_calls,
     check_color_fix,
     check_dtype,
+    check_faces,
     check_fidelity,
     check_images,
+    check_kind,
     check_noise,
     check_options,
     check_seed,
@@ -109,6 +114,8 @@ class InterLCM:
     """
 
     def __init__(self, config: ModelConfig, networks: Networks):
+        check_kind("config", config, ModelConfig, "a ModelConfig")
+        check_kind("networks", networks, Networks, "the networks that restoration.Networks makes")
         self.config = config
         self.graph, self.weights = nnx.split(networks)
 
@@ -142,6 +149,8 @@ class InterLCM:
             InterLCMError: there is no such folder or dtype, or the folder isn't whole.
             WeightsError: weights don't fit their network; every offending key is listed.
         """
+        check_kind("model", model, str | os.PathLike | None, "a folder, a name or None")
+        check_kind("sharding", sharding, jax.sharding.Sharding | Callable | None, "a sharding, a function or None")
         dtype, held = check_dtype(dtype), check_dtype(param_dtype or dtype)
         folder = find_model(model, select=matching(CONFIG, *(f"{name}.safetensors" for name in NETWORKS)))
         config = read_config(folder)
@@ -204,12 +213,13 @@ class InterLCM:
             **options: `seed`, `color_fix`, `num_network_calls`, `fidelity` and `vae_slice`, as in `restore`.
 
         Raises:
-            InterLCMError: as `restore`; or the batch size is below 1.
+            InterLCMError: as `restore`; the batch size is below 1; or a face is of another size than the first.
         """
         check_options(self.config, batch_size=batch_size, **options)
         mesh = replicated_mesh(self.weights)
         size = batch_size * (1 if mesh is None else mesh.size)
-        return in_batches(faces, size, functools.partial(self._start, **options))
+        check_kind("faces", faces, Iterable, "an iterable of uint8 arrays (H, W, 3)")
+        return in_batches(check_faces(faces), size, functools.partial(self._start, **options))
 
     def _start(
         self,
@@ -223,7 +233,7 @@ class InterLCM:
     ) -> tuple[Array, Array]:
         """Checks what `restore` is asked for and starts it: the images to come, and which of them are finite."""
         check_images(lq, self.config)
-        noise = None if noise is None else jnp.asarray(noise, jnp.float32)
+        noise = as_noise(noise)
         calls = check_calls(num_network_calls, noise, self.config)
         if noise is not None:
             check_noise(noise, calls, lq.shape, self.config)
@@ -251,15 +261,17 @@ class InterLCM:
             dtype: dtype of the weights in it, "float16" among others; by default the one they are held in.
 
         Raises:
-            InterLCMError: the folder exists, or can't be written.
+            InterLCMError: the folder exists, or can't be written, or there is no such floating-point dtype.
             WeightsError: a weight is too large for the dtype.
         """
+        check_kind("folder", folder, str | os.PathLike, "a path")
+        kept = None if dtype is None else check_dtype(dtype, FLOATING)
         with whole_folder(Path(folder)) as temporary:
             write_config(temporary, self.config)
             for name in NETWORKS:
                 weights = lazy_weights(getattr(self.networks, name))
-                if dtype is not None:
-                    weights = {path: weight.astype(jnp.dtype(dtype)) for path, weight in weights.items()}
+                if kept is not None:
+                    weights = {path: weight.astype(kept) for path, weight in weights.items()}
                 write_safetensors(weights_file(temporary, name), weights)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,13 @@ def test_without_a_model_the_message_says_how_to_get_one(models):
         default_model("sharpen")
 
 
-def test_a_broken_model_is_named(models):
+@pytest.mark.parametrize("config", ["{", "[]", '{"format": 1, "weights": ["x"]}', "[" * 100_000])
+def test_a_broken_model_stands_in_no_others_way(models, caplog, config):
     put(models / "restoration_3step")
-    (models / "restoration_3step" / "config.json").write_text("{")
-    with pytest.raises(InterLCMError, match=r"restoration_3step/config\.json"):
-        default_model()
+    (models / "restoration_3step" / "config.json").write_text(config)
+    small = put(module.SMALL)
+    assert default_model() == small
+    assert re.search(r"a model is passed over: .*restoration_3step/config\.json", caplog.text)
 
 
 def test_a_user_without_a_home_has_the_small_one(models, monkeypatch):

@@ -202,6 +202,13 @@ def test_a_dtype_that_the_networks_do_not_run_in(tmp_path, options):
         InterLCM.from_pretrained(tmp_path, **options)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float33"])
+def test_a_dtype_that_no_weights_are_saved_in(model, tmp_path, dtype):
+    with pytest.raises(InterLCMError, match=f"dtype is '{dtype}', but must be float32 or bfloat16 or float16"):
+        model.save_pretrained(tmp_path / "model", dtype)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "model"

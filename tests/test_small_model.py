@@ -36,6 +36,7 @@ def test_it_is_whole_small_and_says_its_license():
     assert {entry["license"] for entry in config.weights.values()} == {"CC BY-NC-SA 4.0"}
     assert set(config.weights) == set(NETWORKS)
     assert "CC BY-NC-SA 4.0" in (SMALL / "README.md").read_text()
+    assert (SMALL / "LICENSE").read_text().startswith("Creative Commons Attribution-NonCommercial-ShareAlike 4.0")
     assert files("interlcm_jax").joinpath("weights/small/config.json").is_file()
 
 

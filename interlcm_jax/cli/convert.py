@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,8 +14,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--lcm",
         required=True,
-        metavar="DIR|HUB",
-        help="diffusers folder with unet/, vae/ and scheduler/ (SimianLuo/LCM_Dreamshaper_v7)",
+        metavar="DIR|FILE|HUB",
+        help="diffusers folder with unet/, vae/ and scheduler/ (SimianLuo/LCM_Dreamshaper_v7), or a Stable Diffusion "
+        "1.5 checkpoint in one .safetensors or .ckpt file",
     )
     parser.add_argument(
         "--clip",
@@ -24,18 +26,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--visual-encoder", required=True, type=Path, metavar="FILE", help="visual_encoder_*.pth")
     parser.add_argument("--spatial-encoder", required=True, type=Path, metavar="FILE", help="spatial_encoder_*.pth")
+    parser.add_argument(
+        "--lora",
+        metavar="FILE|DIR|HUB",
+        help="LoRA to merge into the UNet; latent-consistency/lcm-lora-sdv1-5 makes an LCM of Stable Diffusion 1.5",
+    )
     parser.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg16 .pth, for LPIPS in training")
     parser.add_argument("--lpips-heads", type=Path, metavar="FILE", help="the lpips package's weights/v0.1/vgg.pth")
     parser.add_argument("--retinaface", type=Path, metavar="FILE", help="detection_Resnet50_Final.pth, to find faces")
     parser.add_argument("--parsenet", type=Path, metavar="FILE", help="parsing_parsenet.pth, to paste faces neatly")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="the model folder to create")
-    parser.add_argument(
-        "--num-network-calls", type=int, default=3, help="what the .pth files were trained for: 3 or 1 (default: 3)"
+    settings = parser.add_argument_group(
+        "settings", "where the files are those of interlcm export, its interlcm.json gives the defaults"
     )
-    parser.add_argument("--task", default="restoration", help="restoration (default), colorization or inpainting")
-    parser.add_argument("--image-size", type=int, default=512, help="size of the faces in training (default: 512)")
+    settings.add_argument(
+        "--num-network-calls", type=int, help="what the .pth files were trained for: 3 (default) or 1"
+    )
+    settings.add_argument("--task", help="restoration (default), colorization or inpainting")
+    settings.add_argument("--image-size", type=int, help="size of the faces in training (default: 512)")
+    settings.add_argument("--license", help="license of the .pth files, to be recorded (default: not stated)")
     parser.add_argument("--variant", help="variant of the LCM's files to take, such as fp16")
-    parser.add_argument("--license", default="not stated", help="license of the .pth files, to be recorded")
     parser.add_argument("--allow-nan", action="store_true", help="accept weights with NaN or infinity in them")
     parser.set_defaults(run=run)
 
@@ -45,8 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     from interlcm_jax.convert.model import Sources, convert
 
     sources = Sources(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Sources)})
+    if sources.settings_file:
+        print(f"{sources.settings_file}: its settings are taken where no option says otherwise", file=sys.stderr)
     with byte_bar() as bar:
-        convert(
+        config = convert(
             sources,
             arguments.out,
             num_network_calls=arguments.num_network_calls,
@@ -56,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             allow_nan=arguments.allow_nan,
             progress=bar.advance,
         )
-    print(f"{arguments.out}: a model of {arguments.num_network_calls} network calls, ready for interlcm restore")
+    print(f"{arguments.out}: a model of {config.num_network_calls} network calls, ready for interlcm restore")
     return 0
 
 

@@ -78,4 +78,9 @@ def _export(model: Path, out: Path) -> int:
     with byte_bar() as bar:
         names = export(model, out, bar.advance)
     print(f"{out}: {', '.join(names)}")
+    if "load_vae.py" in names:
+        print(
+            f"diffusers' AutoencoderKL.from_pretrained doesn't know the widths of this decoder; load it with\n"
+            f"  import sys; sys.path.insert(0, {str(out)!r}); from load_vae import load_vae; vae = load_vae()"
+        )
     return 0

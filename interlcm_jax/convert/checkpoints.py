@@ -1,26 +1,28 @@
 """Readers of the formats PyTorch weights come in: safetensors, pickles, shards with an index, and folders of these.
 
-Nothing here knows a network: the result is a tensor by key, unread. Only pickles (.bin, .pth, .pt) need PyTorch.
+Nothing here knows a network: the result is a tensor by key, unread. Only pickles (.bin, .pth, .pt, .ckpt) need PyTorch.
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from interlcm_jax.convert.pickles import lazy_tensors, read_pickle
 from interlcm_jax.errors import InterLCMError, WeightsError, describe
 from interlcm_jax.files.safetensors import LazyTensor, open_safetensors
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"  # stems of the files in the two libraries' folders
-_PICKLED = (".bin", ".pth", ".pt")
+_SAFE, _PICKLED = (".safetensors", ".sft"), (".bin", ".pth", ".pt", ".ckpt")
+# Which variant to take where none is asked for: full precision, then half, then weights without moving average.
+_VARIANTS = (None, "fp16", "bf16", "non_ema")
+# What a state dict may be stored under: InterLCM and BasicSR, then Lightning.
 _WRAPPERS = ("params_ema", "params", "state_dict")
 
 
@@ -28,9 +30,12 @@ def read_weights(path: str | Path, stem: str = DIFFUSERS, variant: str | None = 
     """Lists the tensors of a file or folder by their PyTorch keys, without reading them.
 
     Args:
-        path: a .safetensors, .bin, .pth or .pt file, an index of shards, or a folder of diffusers or transformers.
+        path: a .safetensors (.sft), .bin, .pth, .pt or .ckpt file, an index of shards, or a folder of diffusers or
+            transformers. Of a pickle that holds several state dicts `params_ema` is read before `params`, and of keys
+            what `torch.compile` and data parallelism put before them (`_orig_mod.`, `module.`) is dropped.
         stem: what a folder's files are called: `DIFFUSERS` or `TRANSFORMERS`.
-        variant: like "fp16", to take a folder's `{stem}.fp16.safetensors`; None prefers full precision.
+        variant: like "fp16", to take a folder's `{stem}.fp16.safetensors`; None prefers full precision, and takes
+            weights without moving average (`non_ema`) only where there are no others.
 
     Raises:
         WeightsError: there are no such weights, or they aren't whole, or their pickle would run code.
@@ -41,14 +46,16 @@ def read_weights(path: str | Path, stem: str = DIFFUSERS, variant: str | None = 
         names = sorted(entry.name for entry in path.iterdir())
         name = weight_file(names, stem, variant)
         if name is None:
-            raise WeightsError(path, [_nothing(stem, variant)], f"The folder holds: {', '.join(names) or 'nothing'}")
+            elsewhere = _elsewhere("", [file.relative_to(path).as_posix() for file in path.glob("*/config.json")])
+            problem = f"{_nothing(stem, variant)}{elsewhere}"
+            raise WeightsError(path, [problem], f"The folder holds: {', '.join(names) or 'nothing'}")
         path = path / name
-    return _read_shards(path) if path.suffix == ".json" else _read_file(path)
+    return _bare_keys(_read_shards(path) if path.suffix == ".json" else _read_file(path), path)
 
 
 def weight_file(names: Collection[str], stem: str, variant: str | None = None) -> str | None:
     """Which of a folder's files to read: full precision over half, then safetensors over pickle; None if none fits."""
-    candidates = (name for v in ([variant] if variant else [None, "fp16"]) for name in _spellings(stem, v))
+    candidates = (name for v in ([variant] if variant else _VARIANTS) for name in _spellings(stem, v))
     return next((name for name in candidates if name in names), None)
 
 
@@ -60,55 +67,29 @@ def needed(
     Args:
         stems: the stem of the weights in each folder, like {"unet": DIFFUSERS}; "" is the repository itself.
         files: other files to fetch, like "unet/config.json".
-        variant: as in `read_weights`.
+        variant: as in `read_weights`; where one of the folders has it, the others may lack it.
     """
 
     def select(names: Collection[str]) -> list[str]:
         chosen, problems = list(files), describe("missing files", [f for f in files if f not in names])
-        for folder, stem in stems.items():
-            prefix = f"{folder}/" if folder else ""
-            inside = [n.removeprefix(prefix) for n in names if n.startswith(prefix)]
-            name = weight_file(inside, stem, variant)
+        inside = {folder: _inside(folder, names) for folder in stems}
+        found = {folder: weight_file(inside[folder], stem, variant) for folder, stem in stems.items()}
+        if any(found.values()):
+            # Many pipelines publish a variant of the UNet alone.
+            found = {folder: name or weight_file(inside[folder], stems[folder]) for folder, name in found.items()}
+        for folder, name in found.items():
             if name is None:
-                problems.append(f"{folder or 'top folder'}: {_nothing(stem, variant)}")
+                problems.append(
+                    f"{folder or 'top folder'}: {_nothing(stems[folder], variant)}{_elsewhere(folder, names)}"
+                )
                 continue
-            chosen += [prefix + n for n in (name, *_shards(name, inside))]
+            prefix = f"{folder}/" if folder else ""
+            chosen += [prefix + n for n in (name, *_shards(name, inside[folder]))]
         if problems:
             raise InterLCMError("; ".join(problems))
         return chosen
 
     return select
-
-
-def unwrap(state: Any, origin: str | Path) -> dict[str, Any]:
-    """The state dict inside a loaded pickle: `params_ema` before `params` (InterLCM, BasicSR), `state_dict` or itself.
-
-    A `module.` that data parallelism put before every key is dropped.
-    """
-    if isinstance(state, Mapping):
-        state = next((state[wrapper] for wrapper in _WRAPPERS if wrapper in state), state)
-    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
-        raise WeightsError(origin, [f"a {type(state).__name__} instead of a state dict"])
-    parallel = all(key.startswith("module.") for key in state)
-    return {key.removeprefix("module.") if parallel else key: value for key, value in state.items()}
-
-
-def read_plain(path: str | Path) -> dict[str, Any]:
-    """Reads a pickled dict of tensors, NumPy arrays, numbers and strings; tensors become arrays.
-
-    Raises:
-        WeightsError: there is no such file, it isn't whole, isn't a dict, or its pickle would run code.
-        InterLCMError: PyTorch isn't installed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(path, ["no such file"])
-    torch = import_torch(path)
-    with torch.serialization.safe_globals(_numpy_globals()):
-        values = _load_pickle(path)
-    if not isinstance(values, Mapping):
-        raise WeightsError(path, [f"a {type(values).__name__} instead of a dict"])
-    return {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in values.items()}
 
 
 @contextlib.contextmanager
@@ -145,24 +126,23 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InterLCMError(f"{path}: no such file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InterLCMError(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
         raise InterLCMError(f"{path}: a JSON {type(value).__name__} instead of an object")
     return value
 
 
-def import_torch(path: Path) -> Any:
-    """PyTorch, which only its own file format needs; `path` is for the message.
+def _inside(folder: str, names: Collection[str]) -> list[str]:
+    """The names below a folder, without it."""
+    prefix = f"{folder}/" if folder else ""
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
-    Raises:
-        InterLCMError: it isn't installed.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise InterLCMError(f"{path}: this format needs PyTorch: pip install 'interlcm-jax[parity]'") from error
-    return torch
+
+def _elsewhere(folder: str, names: Collection[str]) -> str:
+    """Where the networks of a pipeline are, for who looks for one at its top."""
+    inner = sorted(name.removesuffix("/config.json") for name in names if name.endswith("/config.json"))
+    return f"; networks are in its subfolders {', '.join(inner)}" if inner and not folder else ""
 
 
 def _nothing(stem: str, variant: str | None) -> str:
@@ -197,91 +177,49 @@ def _shards(index: str, names: Collection[str]) -> list[str]:
 def _read_file(path: Path) -> dict[str, LazyTensor]:
     if not path.is_file():
         raise WeightsError(path, ["no such file or folder"])
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() in _SAFE:
         return open_safetensors(path)
-    if path.suffix in _PICKLED:
-        return _lazy(unwrap(_load_pickle(path), path), path)
-    raise WeightsError(path, [f"weights come as .safetensors, {', '.join(_PICKLED)}, or a folder of these"])
+    if path.suffix.lower() in _PICKLED:
+        return lazy_tensors(_state_dict(read_pickle(path), path), path)
+    raise WeightsError(path, [f"weights come as {', '.join((*_SAFE, *_PICKLED))}, or a folder of these"])
 
 
-def _load_pickle(path: Path) -> Any:
-    """Loads a pickle of plain tensors, refusing one that names anything else: that could run any code."""
-    again = "Download or copy it again."
-    with open(path, "rb") as file:
-        head = file.read(2)
-    zipped = head == b"PK"
-    if not zipped and not head.startswith(b"\x80"):
-        raise WeightsError(path, ["not a PyTorch file"], again)
-    torch = import_torch(path)
-    if zipped and _is_torchscript(path):
-        advice = "Save its weights with torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE), if you trust it."
-        raise WeightsError(path, ["a TorchScript archive, which is a program, so it was not loaded"], advice)
-    try:
-        # Files from before PyTorch 1.6 aren't zips and can't be mapped.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        if "Unsupported operand" in str(error):
-            raise WeightsError(path, ["not a whole PyTorch file"], again) from error
-        names = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"its pickle would run code{f' ({names[1]})' if names else ''}, so it was not loaded"
-        raise WeightsError(path, [reason], "Ask for the weights as safetensors, or as a plain state dict.") from error
-    except Exception as error:  # a damaged file makes PyTorch raise nearly anything
-        raise WeightsError(path, [f"not a whole PyTorch file ({error})"], again) from error
+def _state_dict(state: Any, origin: Path) -> Mapping[str, Any]:
+    """The state dict inside a loaded pickle."""
+    if isinstance(state, Mapping):
+        state = next((state[wrapper] for wrapper in _WRAPPERS if wrapper in state), state)
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise WeightsError(origin, [f"a {type(state).__name__} instead of a state dict"])
+    return state
 
 
-def _numpy_globals() -> list[Any]:
-    """What pickles of plain arrays name, by NumPy 1 and by NumPy 2. None of it runs anything else."""
-    reconstruct = np.zeros(0).__reduce__()[0]
-    names = [f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")]
-    types = [type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int32, np.int64)]
-    return [np.ndarray, np.dtype, *types, *((reconstruct, name) for name in names)]
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether this is a TorchScript archive, as OpenAI publishes CLIP, and not a saved state dict."""
-    return zipfile.is_zipfile(path) and any(
-        name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()
-    )
-
-
-def _lazy(state: Mapping[str, Any], path: Path) -> dict[str, LazyTensor]:
-    torch = import_torch(path)
-    tensors, odd = {}, []
-    for key, value in state.items():
-        plain = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_quantized
-        # One byte a float: NumPy has no such type, and no network here comes in it.
-        if plain and not (value.is_floating_point() and value.element_size() == 1):
-            tensors[key] = _tensor(value.detach(), path, torch)
-        else:
-            odd.append(f"{key} ({value.dtype if plain else type(value).__name__})")
-    if odd:
-        raise WeightsError(path, describe("entries that aren't plain tensors", odd), "Is it a whole training state?")
-    return tensors
-
-
-def _tensor(tensor: Any, path: Path, torch: Any) -> LazyTensor:
-    # NumPy has no bfloat16 of its own: its bits pass as integers.
-    brain = tensor.dtype == torch.bfloat16
-    array = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if brain else tensor.numpy()
-    return LazyTensor(array.shape, array.dtype, path, lambda index: np.array(array[index]))
+def _bare_keys(tensors: dict[str, LazyTensor], origin: Path) -> dict[str, LazyTensor]:
+    """The tensors by the keys that the network itself has, without those of what it was wrapped in."""
+    keys = [key.replace("_orig_mod.", "") for key in tensors]
+    if all(key.startswith("module.") for key in keys):
+        keys = [key.removeprefix("module.") for key in keys]
+    if twice := [key for key, count in collections.Counter(keys).items() if count > 1]:
+        raise WeightsError(origin, describe("duplicate keys", sorted(twice)))
+    return dict(zip(keys, tensors.values(), strict=True))
 
 
 def _read_shards(index: Path) -> dict[str, LazyTensor]:
     places = _weight_map(index)
     shards, tensors, twice, astray, problems = set(places.values()), {}, set(), [], []
-    lost = sorted(name for name in shards if not (index.parent / name).is_file())
-    for name in sorted(shards.difference(lost)):
+    missing = {name for name in shards if not (index.parent / name).is_file()}
+    lost = set(missing)
+    for name in sorted(shards - missing):
         try:
             shard = _read_file(index.parent / name)
         except WeightsError as error:
             problems += [f"{name}: {problem}" for problem in error.problems]
-            lost.append(name)
+            lost.add(name)
             continue
         twice |= shard.keys() & tensors.keys()
         astray += [f"{key} (in {name})" for key in shard if places.get(key) != name]
         tensors |= shard
     absent = sorted(key for key, name in places.items() if name not in lost and key not in tensors)
-    problems += describe("missing shards", [n for n in lost if not (index.parent / n).is_file()])
+    problems += describe("missing shards", sorted(missing))
     problems += describe("keys in two shards", sorted(twice))
     problems += describe("keys not where the index has them", sorted(astray))
     problems += describe("keys of the index in no shard", absent)

@@ -81,9 +81,9 @@ def read_musiq(path: Path, skeleton: Mapping[str, jax.ShapeDtypeStruct]) -> dict
     Raises:
         WeightsError: the file isn't whole or isn't MUSIQ's; every offending key is named.
     """
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return to_jax(read_official(path), skeleton, OFFICIAL_TABLE, path)
-    return to_jax(read_weights(path), skeleton, _OURS if path.suffix == ".safetensors" else TABLE, path)
+    return to_jax(read_weights(path), skeleton, _OURS if path.suffix.lower() == ".safetensors" else TABLE, path)
 
 
 def read_official(path: Path) -> dict[str, LazyTensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from interlcm_jax.convert import model as conversion
-from interlcm_jax.convert.checkpoints import import_torch
+from interlcm_jax.convert.pickles import import_torch
 from interlcm_jax.default_model import make_default
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.files.atomic import check_absent

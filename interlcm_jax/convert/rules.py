@@ -9,10 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from interlcm_jax.convert.recognize import another_network
 from interlcm_jax.errors import WeightsError, describe
 from interlcm_jax.files.safetensors import LazyTensor
 from interlcm_jax.models.weights import misfits
@@ -22,6 +24,8 @@ CONV2D = (2, 3, 1, 0)  # OIHW -> HWIO
 CONV1D = (2, 1, 0)  # OIW -> WIO
 LINEAR = (1, 0)  # (out, in) -> (in, out)
 SAME = None
+
+_HINT = "These weights don't fit this network; is it the right file?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +107,17 @@ def to_jax(
 
     Raises:
         WeightsError: any key is missing, unexpected, named twice after renaming, mis-shaped or not floating point;
-            all of them are listed.
+            all of them are listed, unless the keys are those of another network, which then is named.
     """
     wanted = places(skeleton, table)
     renamed, problems = _rename(source, table)
+    for place in wanted.values():
+        if place.layout == LINEAR and place.key in renamed:
+            renamed[place.key] = _as_linear(renamed[place.key], place.shape)
     problems += misfits(renamed, {place.key: place.shape for place in wanted.values()})
     if problems:
-        raise WeightsError(origin, problems, "These weights don't fit this network; is it the right file?")
+        other = another_network(source, [place.key for place in wanted.values()])
+        raise WeightsError(origin, [other] if other else problems, _HINT)
     return {path: _permute(renamed[place.key], place.layout) for path, place in wanted.items()}
 
 
@@ -136,6 +144,18 @@ def _rename(source: Mapping[str, LazyTensor], table: Table) -> tuple[dict[str, L
             twice.append(key if key == original else f"{key} (also as {original})")
         renamed[key] = tensor
     return renamed, describe("duplicate keys", sorted(twice))
+
+
+def _as_linear(tensor: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
+    """A linear layer's weight, also where it was published as a convolution's of size 1, like (out, in, 1, 1)."""
+    ones = len(tensor.shape) - len(shape)
+    if ones < 1 or tensor.shape != (*shape, *[1] * ones):
+        return tensor
+
+    def load(index: Any) -> np.ndarray:
+        return tensor.read((..., *[0] * ones) if index is ... else (*index, ..., *[0] * ones))
+
+    return dataclasses.replace(tensor, shape=shape, load=load)
 
 
 def _permute(tensor: LazyTensor, axes: tuple[int, ...] | None) -> LazyTensor:

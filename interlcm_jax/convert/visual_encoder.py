@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from interlcm_jax.convert.recognize import another_network
 from interlcm_jax.convert.rules import CONV1D, Rule, Table
 from interlcm_jax.errors import WeightsError, describe
 from interlcm_jax.models.visual_encoder import Block, VisualEncoderConfig
@@ -41,6 +42,8 @@ def infer_config(
         WeightsError: the keys aren't those of a Visual Encoder, or its blocks stand in another order.
         InterLCMError: the sizes contradict each other, or `features` isn't a multiple of 3.
     """
+    if other := another_network(shapes, ["blocks.2.conv1.weight"]):
+        raise WeightsError(origin, [other], _HINT)
     blocks = _read_blocks(shapes, origin)
     levels = [[]]
     for block in blocks[_HEAD:-_TAIL]:

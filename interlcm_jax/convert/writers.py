@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from interlcm_jax.convert.checkpoints import DIFFUSERS, import_torch
+from interlcm_jax.convert.checkpoints import DIFFUSERS
+from interlcm_jax.convert.pickles import import_torch
 from interlcm_jax.files.safetensors import LazyTensor, write_safetensors
 
 
@@ -44,6 +46,17 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n")
     write_safetensors(folder / f"{stem}.safetensors", weights, metadata={"format": "pt"})
+
+
+def write_decoder_loader(folder: Path) -> str:
+    """Writes a program that loads the autoencoder of an exported model into diffusers' class; returns its name.
+
+    It is for an autoencoder whose decoder has widths of its own, which diffusers' `from_pretrained` doesn't know.
+    """
+    name = "load_vae.py"
+    text = resources.files("interlcm_jax").joinpath("templates", name).read_text(encoding="utf-8")
+    (folder / name).write_text(text, encoding="utf-8")
+    return name
 
 
 def _to_torch(array: np.ndarray, torch: Any) -> Any:

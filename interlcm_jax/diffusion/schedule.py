@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.errors import InterLCMError, number_problems
 
 # Standard deviation of the data in the boundary condition; every LCM has it so.
 SIGMA_DATA = 0.5
@@ -30,12 +30,31 @@ class ScheduleConfig:
     original_inference_steps: int = 50
     timestep_scaling: float = 10.0
 
+    RANGES: ClassVar = {
+        "num_train_timesteps": (1, 10**6, int),
+        "beta_start": (0, 1, float),
+        "beta_end": (0, 1, float),
+        "original_inference_steps": (1, 10**6, int),
+        "timestep_scaling": (0, 1e6, float),
+    }
+
+    def __post_init__(self) -> None:
+        problems = [
+            problem
+            for name, bounds in self.RANGES.items()
+            for problem in number_problems(name, getattr(self, name), *bounds)
+        ]
+        if not problems and self.original_inference_steps > self.num_train_timesteps:
+            problems.append(f"original_inference_steps must be at most num_train_timesteps, {self.num_train_timesteps}")
+        if problems:
+            raise InterLCMError(f"the scheduler's {'; '.join(problems)}")
+
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> Self:
         """Reads a `scheduler_config.json`, already parsed.
 
         Raises:
-            InterLCMError: the file asks for another kind of schedule.
+            InterLCMError: the file asks for another kind of schedule, or a number is out of its range.
         """
         fixed = {"beta_schedule": "scaled_linear", "prediction_type": "epsilon", "trained_betas": None}
         # What samplers do to a prediction afterwards (clip_sample, thresholding) is no business of this schedule:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Array, Float
 
-from interlcm_jax.convert.checkpoints import read_plain
+from interlcm_jax.convert.pickles import read_plain
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.metrics.weights import FFHQ
@@ -93,7 +93,9 @@ class Statistics:
         """
         path = Path(path)
         FFHQ.check(path)
-        held, names = (read_plain(path), ("mean", "cov")) if path.suffix == ".pth" else (_arrays(path), ("mu", "sigma"))
+        held, names = (
+            (read_plain(path), ("mean", "cov")) if path.suffix.lower() == ".pth" else (_arrays(path), ("mu", "sigma"))
+        )
         if missing := [name for name in names if name not in held]:
             raise InterLCMError(f"{path}: no statistics of features ({', '.join(missing)} missing)")
         mean, covariance = (np.asarray(held[name]) for name in names)

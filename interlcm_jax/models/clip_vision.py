@@ -10,9 +10,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from interlcm_jax.models.config import NetworkConfig
+from interlcm_jax.models.config import NetworkConfig, check_config, indivisible
 from interlcm_jax.models.kernels.attention import dot_product_attention
-from interlcm_jax.models.layers import Conv, Init, LayerNorm, Linear, call
+from interlcm_jax.models.layers import Conv, Init, LayerNorm, Linear, call, check_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,13 @@ class CLIPVisionConfig(NetworkConfig):
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     layer_norm_eps: float = 1e-5
+
+    def contradictions(self) -> list[str]:
+        """A width that the heads don't divide; a patch larger than the image."""
+        problems = indivisible("hidden_size", [self.hidden_size], "num_attention_heads", self.num_attention_heads)
+        if self.patch_size > self.image_size:
+            problems.append(f"patch_size is {self.patch_size}, but the image_size {self.image_size}")
+        return problems
 
     @classmethod
     def vit_b_16(cls) -> Self:
@@ -179,6 +186,7 @@ class CLIPVision(nnx.Module):
         remat: bool = False,
     ):
         init: Init = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        check_config(config, CLIPVisionConfig)
         self.config = config
         self.embeddings = CLIPVisionEmbeddings(config, **init)
         # The published weights spell it so.
@@ -194,6 +202,10 @@ class CLIPVision(nnx.Module):
 
         Returns:
             The class token, then the patches row by row: (B, 197, 768) for ViT-B/16.
+
+        Raises:
+            InterLCMError: the pixels' shape doesn't fit this network.
         """
+        check_shape("pixels", pixels, "B", self.config.image_size, self.config.image_size, 3)
         x = self.pre_layrnorm(self.embeddings(pixels))
         return self.post_layernorm(self.encoder(x))

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.layers import Conv, Init, call, recomputes
-from interlcm_jax.models.unet import UNetConfig, UNetEncoder
+from interlcm_jax.models.config import check_config
+from interlcm_jax.models.layers import Conv, Init, call, check_batch, check_shape, recomputes
+from interlcm_jax.models.unet import Timesteps, UNetConfig, UNetEncoder
 from interlcm_jax.models.unet_blocks import BlockKeyValues
 from interlcm_jax.models.weights import abstract, flat_weights
 
@@ -121,6 +121,7 @@ class ControlNet(UNetEncoder):
         param_dtype: DTypeLike = jnp.float32,
         remat: bool | Collection[str] = False,
     ):
+        check_config(config, ControlNetConfig)
         super().__init__(config, rngs=rngs, dtype=dtype, param_dtype=param_dtype, remat=remat)
         init: Init = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.controlnet_cond_embedding = ControlNetConditioningEmbedding(
@@ -152,13 +153,18 @@ class ControlNet(UNetEncoder):
         return controlnet
 
     def embed_condition(self, image: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
-        """Features of the conditioning image in [-1, 1], at the latents' size; the same at every step."""
+        """Features of the conditioning image, at the latents' size; the same at every step.
+
+        Raises:
+            InterLCMError: the image's shape doesn't fit this network.
+        """
+        check_shape("image", image, "B", "H", "W", self.config.conditioning_channels)
         return self.controlnet_cond_embedding(image.astype(self.dtype))
 
     def __call__(
         self,
         latents: Float[Array, "B h w C"],
-        timesteps: Float[Array | np.ndarray, "b"],
+        timesteps: Timesteps,
         context: Float[Array, "B T D"],
         image: Float[Array, "B H W 3"],
     ) -> tuple[list[Array], Array]:
@@ -169,6 +175,9 @@ class ControlNet(UNetEncoder):
             timesteps: 0 to 999, one for each example or one for all.
             context: tokens that the cross-attentions read.
             image: the conditioning image in [-1, 1], eight times the latents' size at the released sizes.
+
+        Raises:
+            InterLCMError: an argument's shape, or the number of timesteps, doesn't fit this network.
         """
         return self.residuals(
             latents, self.embed_time(timesteps), self.key_values(context), self.embed_condition(image)
@@ -182,6 +191,14 @@ class ControlNet(UNetEncoder):
         condition: Float[Array, "B h w D"],
     ) -> tuple[list[Array], Array]:
         """`__call__` with what doesn't depend on the latents computed before."""
+        check_shape("latents", latents, "B", "H", "W", self.config.in_channels)
+        if condition.shape[1:3] != latents.shape[1:3]:
+            times = 2 ** (len(self.config.conditioning_embedding_out_channels) - 1)
+            raise InterLCMError(
+                f"the image is encoded to {condition.shape[1:3]}, but the latents are {latents.shape[1:3]}: it must be "
+                f"{times} times as high and wide as they are"
+            )
+        check_batch("the image", condition, len(latents))
         x, skips = self._encode(self.conv_in(latents.astype(self.dtype)) + condition, temb, key_values)
         down = [conv(skip) for conv, skip in zip(self.controlnet_down_blocks, skips, strict=True)]
         return down, self.controlnet_mid_block(x)

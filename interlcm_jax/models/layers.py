@@ -55,12 +55,21 @@ class Conv(nnx.Conv):
             **init,
         )
 
+    # Of its own, here and in `Linear`: `nnx.capture` takes the outputs of methods that a class itself defines.
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """Convolves, and adds the bias."""
+        return super().__call__(x)
+
 
 class Linear(nnx.Linear):
     """Dense layer over the last axis, kernel (in, out)."""
 
     def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, **init: Unpack[Init]):
         super().__init__(in_features, out_features, use_bias=use_bias, **init)
+
+    def __call__(self, x: Float[Array, "... C"]) -> Float[Array, "... D"]:
+        """Multiplies by the kernel, and adds the bias."""
+        return super().__call__(x)
 
 
 class GroupNorm(nnx.GroupNorm):
@@ -171,6 +180,42 @@ def check_remat(remat: bool | Collection[str], blocks: Sequence[str]) -> None:
     """
     if not isinstance(remat, bool) and (unknown := [name for name in remat if name not in blocks]):
         raise InterLCMError(f"remat names {', '.join(unknown)}, but the network's blocks are {', '.join(blocks)}")
+
+
+def check_shape(name: str, x: Array, *shape: int | str) -> None:
+    """Refuses what isn't a floating-point array of the shape that a network takes; costs a compiled program nothing.
+
+    Args:
+        name: the argument's.
+        x: the argument.
+        *shape: a number for each axis, or a letter where any length from 1 will do.
+
+    Raises:
+        InterLCMError: so it is; says what it should be.
+    """
+    if not isinstance(x, jax.Array | np.ndarray | nnx.Variable):
+        raise InterLCMError(
+            f"{name} is a {type(x).__module__}.{type(x).__name__}, but must be an array of JAX or NumPy"
+        )
+    unlike = any(m == 0 or (isinstance(n, int) and n != m) for n, m in zip(shape, x.shape, strict=False))
+    if x.ndim != len(shape) or unlike:
+        wanted = f"({', '.join(map(str, shape))})"
+        hint = ", channels last" if wanted.startswith("(B, H, W") else ""
+        raise InterLCMError(f"{name} has shape {tuple(x.shape)}, but must be {wanted}{hint}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InterLCMError(f"{name} is {x.dtype}, but must be floating point")
+
+
+def check_batch(name: str, x: Array, batch: int) -> None:
+    """Refuses an argument that is of another number of examples than the network's input, or than one for all.
+
+    Raises:
+        InterLCMError: so it is; says how many there are of both.
+    """
+    if x.shape[0] not in (1, batch):
+        raise InterLCMError(
+            f"{name} is for {x.shape[0]} examples, but the batch is of {batch}: give one for each, or one"
+        )
 
 
 def recomputes(remat: bool | Collection[str], block: str) -> bool:

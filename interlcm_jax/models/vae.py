@@ -10,8 +10,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.config import NetworkConfig
-from interlcm_jax.models.layers import Conv, GroupNorm, Init, call
+from interlcm_jax.models.config import NetworkConfig, check_config, indivisible
+from interlcm_jax.models.layers import Conv, GroupNorm, Init, call, check_shape
 from interlcm_jax.models.vae_blocks import EPSILON, Attention, Downsample, ResnetBlock, Upsample
 
 
@@ -54,13 +54,19 @@ class VAEConfig(NetworkConfig):
     scaling_factor: float = 0.18215
     decoder_block_out_channels: tuple[int, ...] | None = None
 
-    def __post_init__(self) -> None:
-        widths = self.decoder_block_out_channels
-        if widths is not None and len(widths) != len(self.block_out_channels):
-            raise InterLCMError(
-                f"VAEConfig: decoder_block_out_channels={widths} must have as many levels as block_out_channels="
+    def contradictions(self) -> list[str]:
+        """Another number of levels in the decoder than in the encoder; widths that don't divide into groups."""
+        widths = self.decoder_block_out_channels or self.block_out_channels
+        problems = []
+        if len(widths) != len(self.block_out_channels):
+            problems.append(
+                f"decoder_block_out_channels={widths} must have as many levels as block_out_channels="
                 f"{self.block_out_channels}: each halves the resolution that the decoder doubles again"
             )
+        names = {"block_out_channels": self.block_out_channels, "decoder_block_out_channels": widths}
+        for name in names if self.decoder_block_out_channels else ["block_out_channels"]:
+            problems += indivisible(name, names[name], "norm_num_groups", self.norm_num_groups)
+        return problems
 
     @classmethod
     def miniature(cls) -> Self:
@@ -72,7 +78,7 @@ class VAEConfig(NetworkConfig):
         """Builds the config from a published `config.json`, already parsed; see `NetworkConfig.from_json`."""
         parsed = super().from_json(config)
         for key, types in parsed._block_types().items():
-            if list(config.get(key, types)) != types:
+            if config.get(key, types) not in (types, tuple(types)):
                 raise InterLCMError(f"{cls.__name__}: {key}={config[key]!r} (only {types!r} is implemented)")
         return parsed
 
@@ -230,6 +236,7 @@ class AutoencoderKL(nnx.Module):
         remat: bool = False,
     ):
         init = Init(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+        check_config(config, VAEConfig)
         self.config = config
         self.encoder = Encoder(config, remat=remat, **init)
         self.decoder = Decoder(config, remat=remat, **init)
@@ -242,10 +249,19 @@ class AutoencoderKL(nnx.Module):
         Returns:
             Mean and log variance, unscaled: InterLCM's z0 is the mean times `config.scaling_factor`. The log variance
             is clipped to [-30, 20], as in diffusers.
+
+        Raises:
+            InterLCMError: the image's shape doesn't fit this network.
         """
+        check_shape("image", image, "B", "H", "W", self.config.in_channels)
         mean, logvar = jnp.split(self.quant_conv(self.encoder(image)), 2, axis=-1)
         return mean, jnp.clip(logvar, -30.0, 20.0)
 
     def decode(self, latents: Float[Array, "B h w L"]) -> Float[Array, "B H W 3"]:
-        """Images, nominally in [-1, 1] but not clipped, of unscaled latents (divided by `config.scaling_factor`)."""
+        """Images, nominally in [-1, 1] but not clipped, of unscaled latents (divided by `config.scaling_factor`).
+
+        Raises:
+            InterLCMError: the latents' shape doesn't fit this network.
+        """
+        check_shape("latents", latents, "B", "H", "W", self.config.latent_channels)
         return self.decoder(self.post_quant_conv(latents))

@@ -60,19 +60,29 @@ class Downsample(nnx.Module):
         return self.conv(jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0))))
 
 
+class UpsampleConv(Conv):
+    """A 3x3 convolution that can double its map first."""
+
+    def __call__(self, x: Float[Array, "B H W C"], double: bool = False) -> Float[Array, "B h w D"]:
+        """Convolves x or, where `double`, its double, and adds the bias."""
+        if not double:
+            return super().__call__(x)
+        choose = functools.partial(jax.lax.platform_dependent, tpu=upsample_within_conv, default=upsample_then_conv)
+        # As in `attention`: the backward pass needs no more than the inputs.
+        return jax.checkpoint(choose)(self, x)
+
+
 class Upsample(nnx.Module):
     """Doubles the resolution: nearest neighbors, then a 3x3 convolution."""
 
     def __init__(self, channels: int, **init: Unpack[Init]):
-        self.conv = Conv(channels, channels, **init)
+        self.conv = UpsampleConv(channels, channels, **init)
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
         """Repeats every position in a 2x2 square and smooths."""
-        if type(self.conv) is not Conv:
-            return upsample_then_conv(self.conv, x)
-        choose = functools.partial(jax.lax.platform_dependent, tpu=upsample_within_conv, default=upsample_then_conv)
-        # As in `attention`: the backward pass needs no more than the inputs.
-        return jax.checkpoint(choose)(self.conv, x)
+        if type(self.conv) is UpsampleConv:
+            return self.conv(x, double=True)
+        return upsample_then_conv(self.conv, x)
 
 
 def upsample_then_conv(conv: Conv, x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:

@@ -14,10 +14,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from interlcm_jax.errors import InterLCMError
-from interlcm_jax.models.config import NetworkConfig
+from interlcm_jax.models.config import NetworkConfig, check_config, indivisible
 from interlcm_jax.models.kernels.attention import dot_product_attention
-from interlcm_jax.models.layers import GroupNorm, Init, call, nearest_resize
+from interlcm_jax.models.layers import GroupNorm, Init, call, check_shape, nearest_resize
 
 
 class Block(NamedTuple):
@@ -55,7 +54,8 @@ class VisualEncoderConfig(NetworkConfig):
     norm_num_groups: int = 32
     norm_eps: float = 1e-6
 
-    def __post_init__(self):
+    def contradictions(self) -> list[str]:
+        """Sizes that don't go together: see the class."""
         problems = []
         if self.features % 3:
             problems.append(f"features {self.features} isn't a multiple of 3")
@@ -64,10 +64,8 @@ class VisualEncoderConfig(NetworkConfig):
             problems.append(f"{len(self.block_out_channels)} levels isn't a multiple of 3")
         if len(self.attention) != len(self.block_out_channels):
             problems.append(f"attention tells of {len(self.attention)} levels of {len(self.block_out_channels)}")
-        odd = [width for width in self.block_out_channels if width % self.norm_num_groups]
-        problems += [f"{width} channels don't divide into {self.norm_num_groups} groups" for width in odd]
-        if problems:
-            raise InterLCMError(f"Visual Encoder: {'; '.join(problems)}")
+        widths = self.block_out_channels
+        return problems + indivisible("block_out_channels", widths, "norm_num_groups", self.norm_num_groups)
 
     @classmethod
     def miniature(cls) -> Self:
@@ -102,6 +100,10 @@ class Conv1d(nnx.Conv):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, **init: Unpack[Init]):
         pad = kernel_size // 2
         super().__init__(in_channels, out_channels, (kernel_size,), padding=((pad, pad),), **init)
+
+    def __call__(self, x: Float[Array, "B L C"]) -> Float[Array, "B L D"]:
+        """Convolves, and adds the bias."""
+        return super().__call__(x)
 
 
 class Resize1d(nnx.Module):
@@ -172,6 +174,7 @@ class VisualEncoder(nnx.Module):
         remat: bool = False,
     ):
         init: Init = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        check_config(config, VisualEncoderConfig)
         self.config, self.dtype, self.remat = config, dtype, remat
         third = config.features // 3
         sizes = itertools.cycle((third, 2 * third, config.features))
@@ -200,7 +203,11 @@ class VisualEncoder(nnx.Module):
         Returns:
             The context for UNet and Spatial Encoder, (B, 77, 768). No activation stands between the last norm and
             convolution, as in the release.
+
+        Raises:
+            InterLCMError: the tokens' shape doesn't fit this network.
         """
+        check_shape("tokens", tokens, "B", self.config.tokens, self.config.features)
         x = tokens.astype(self.dtype).swapaxes(1, 2)  # (B, features, tokens)
         for block in self.blocks:
             x = call(block, x, remat=self.remat)

@@ -5,14 +5,14 @@ import errno
 import functools
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self, Unpack
 
 import numpy as np
 from jaxtyping import UInt8
 
-from interlcm_jax.arguments import ModelOptions, check_options
+from interlcm_jax.arguments import ModelOptions, check_kind, check_options
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.detect import Detector
 from interlcm_jax.faces.mtcnn_detector import MTCNN
@@ -22,6 +22,7 @@ from interlcm_jax.photos.image import (
     ExtractedFaces,
     Parser,
     RestoreOptions,
+    check_photo_arguments,
     extract_faces,
     out_of_memory,
     paste_back,
@@ -33,6 +34,8 @@ from interlcm_jax.runtime.overlap import overlapped
 
 # What is wrong with the output folder as a whole: no other file could be written either.
 _NO_MORE_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+_INPUTS = "files, folders, patterns or jobs; images in memory are restored by restore_photo or InterLCM.restore_all"
 
 
 class OutputError(InterLCMError):
@@ -111,10 +114,13 @@ def restore_files(
         InterLCMError: an argument isn't possible, an input folder holds no images, or the device has too little memory.
         OutputError: the output folder takes no more files; those that were written are whole.
     """
+    check_photo_arguments(model, options, detector, parser)
+    check_kind("out", out, str | os.PathLike, "a folder")
     out = Path(out)
     jobs = _jobs(inputs, out, suffix, save_faces, comparison)
     jobs = unfinished(jobs) if skip_existing else jobs
     check_options(model.config, batch_size=batch_size, **model_options)
+    check_kind("workers", workers, int, "an integer from 1")
     if workers < 1:
         raise InterLCMError(f"workers is {workers}, but must be at least 1")
     if not jobs:
@@ -160,7 +166,11 @@ def make_folder(folder: Path) -> None:
 def _jobs(
     inputs: str | Path | Sequence[str | Path | Job], out: Path, suffix: str, save_faces: bool, comparison: bool
 ) -> list[Job]:
-    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+    inputs = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    check_kind("inputs", inputs, Iterable, _INPUTS)
+    inputs = list(inputs)
+    for one in inputs:
+        check_kind("an input", one, str | os.PathLike | Job, _INPUTS)
     jobs = [one for one in inputs if isinstance(one, Job)]
     paths = [one for one in inputs if not isinstance(one, Job)]
     return jobs + plan(paths, out, suffix, save_faces=save_faces, comparison=comparison)

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Unpack
@@ -10,8 +12,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from interlcm_jax.arguments import ModelOptions
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.arguments import ModelOptions, check_kind
+from interlcm_jax.errors import InterLCMError, number_problems
 from interlcm_jax.faces.align import align, center_face
 from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
@@ -57,10 +59,12 @@ class RestoreOptions:
     def __post_init__(self):
         if self.gray not in GRAY:
             raise InterLCMError(f"gray is {self.gray!r}, but must be one of {', '.join(GRAY)}")
-        if not 1 <= self.upscale <= 16:
-            raise InterLCMError(f"upscale is {self.upscale}, but must be from 1 to 16")
-        number = isinstance(self.leave_sharp, int | float) and self.leave_sharp >= 0
-        if not number and self.leave_sharp not in ("auto", "off"):
+        for name in ("aligned", "only_center_face"):
+            check_kind(name, getattr(self, name), bool | np.bool_, "True or False")
+        if problems := number_problems("upscale", self.upscale, 1, 16, float):
+            raise InterLCMError(problems[0])
+        is_number = not number_problems("leave_sharp", self.leave_sharp, 0, math.inf, float)
+        if not is_number and self.leave_sharp not in ("auto", "off"):
             raise InterLCMError(f"leave_sharp is {self.leave_sharp!r}, but must be auto, off or a number from 0")
 
 
@@ -113,6 +117,7 @@ def restore_photo(
         InterLCMError: the file can't be read, an argument isn't possible, the device has too little memory, or the
             networks gave NaN or infinity.
     """
+    check_photo_arguments(model, options, detector, parser)
     if detector is None and not options.aligned:
         detector = MTCNN()
     extracted = extract_faces(photo, model.config, options, detector)
@@ -120,6 +125,20 @@ def restore_photo(
         restored = list(model.restore_all(extracted.faces, batch_size=batch_size, **model_options))
     pixels, _ = paste_back(extracted, restored, model.config, options, parser)
     return pixels
+
+
+def check_photo_arguments(
+    model: InterLCM, options: RestoreOptions, detector: Detector | None, parser: Parser | None
+) -> None:
+    """What `restore_photo` and `restore_files` take besides images.
+
+    Raises:
+        InterLCMError: one is of another type; says what it must be.
+    """
+    check_kind("model", model, InterLCM, "an InterLCM, such as InterLCM.from_pretrained() gives")
+    check_kind("options", options, RestoreOptions, "RestoreOptions, such as RestoreOptions(aligned=True)")
+    for name, function in (("detector", detector), ("parser", parser)):
+        check_kind(name, function, Callable | None, "None or a function")
 
 
 def out_of_memory(batch_size: int) -> contextlib.AbstractContextManager[None]:
@@ -140,9 +159,9 @@ def extract_faces(
         detector: finds the faces; not needed for aligned ones.
 
     Raises:
-        InterLCMError: the file can't be read.
+        InterLCMError: the file can't be read, or what is given is no image.
     """
-    photo = photo if isinstance(photo, Photo) else read_photo(photo)
+    photo = _opened(photo)
     size = config.image_size
     if options.aligned:
         face = fit_square(photo.pixels, size)
@@ -184,8 +203,10 @@ def paste_back(
             tasks but restoration the faces' squares are pasted with soft edges.
 
     Raises:
-        InterLCMError: the networks gave NaN or infinity for a face.
+        InterLCMError: the networks gave NaN or infinity for a face, or there are not as many as were extracted.
     """
+    if len(restored) != len(extracted.faces):
+        raise InterLCMError(f"{len(restored)} restored faces given for {len(extracted.faces)} that were extracted")
     if broken := sum(face is None for face in restored):
         raise InterLCMError(f"the networks gave NaN or infinity for {broken} of {len(restored)} faces; try float32")
     if keeps_colors(extracted.photo.pixels, config, options):
@@ -214,6 +235,18 @@ def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, option
     if options.gray != "auto":
         return options.gray == "keep"
     return config.task != "colorization" and is_gray(pixels)
+
+
+def _opened(photo: Photo | str | os.PathLike) -> Photo:
+    """An image, which is read where its file is given."""
+    if isinstance(photo, str | os.PathLike):
+        return read_photo(Path(photo))
+    check_kind("photo", photo, Photo, "a file, or an imaging.io.Photo: Photo(pixels) of uint8 RGB, (H, W, 3)")
+    pixels = photo.pixels
+    check_kind("photo.pixels", pixels, np.ndarray, "a NumPy array")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise InterLCMError(f"photo.pixels are {pixels.dtype} {pixels.shape}, but must be uint8 RGB, (H, W, 3)")
+    return photo
 
 
 def _is_sharp(face: UInt8[np.ndarray, "S S 3"], enlarged: float, options: RestoreOptions, config: ModelConfig) -> bool:

@@ -1,6 +1,7 @@
 """Files, folders and shards as diffusers and transformers name them; no PyTorch (see parity/test_checkpoints.py)."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -63,6 +64,12 @@ def test_transformers_has_two_stems():
     assert weight_file(["pytorch_model.bin", "tf_model.h5"], TRANSFORMERS) == "pytorch_model.bin"
 
 
+@pytest.mark.parametrize("name", ["a.sft", "a.SAFETENSORS"])
+def test_other_endings_of_safetensors(tmp_path, name):
+    write(tmp_path / name, **{"_orig_mod.a": 1})
+    assert values(read_weights(tmp_path / name)) == {"a": 1}
+
+
 def test_the_variant_asked_for_is_read(tmp_path):
     write(tmp_path / "diffusion_pytorch_model.safetensors", a=1)
     write(tmp_path / "diffusion_pytorch_model.fp16.safetensors", a=2)
@@ -70,6 +77,12 @@ def test_the_variant_asked_for_is_read(tmp_path):
     assert values(read_weights(tmp_path)) == {"a": 1}
     assert values(read_weights(tmp_path, variant="fp16")) == {"a": 2}
     assert values(read_weights(tmp_path, variant="non_ema")) == {"a": 3}
+
+
+def test_weights_without_moving_average_are_the_last_choice():
+    order = [f"diffusion_pytorch_model{variant}.safetensors" for variant in ("", ".fp16", ".bf16", ".non_ema")]
+    for i, name in enumerate(order):
+        assert weight_file([*reversed(order[i:]), "config.json"], DIFFUSERS) == name
 
 
 @pytest.mark.parametrize(
@@ -182,6 +195,26 @@ def test_no_file_is_downloaded_twice_over():
 def test_shards_are_downloaded_with_their_index(index, shards):
     others = ["model.msgpack", "pytorch_model-00001-of-00002.flax", "other-00001-of-00002.safetensors", "config.json"]
     assert needed({"": TRANSFORMERS})([*others, *shards, index]) == [index, *shards]
+
+
+def test_a_variant_of_one_network_alone():
+    select = needed({"unet": DIFFUSERS, "vae": DIFFUSERS}, variant="non_ema")
+    assert select(SD15) == ["unet/diffusion_pytorch_model.non_ema.safetensors", "vae/diffusion_pytorch_model.bin"]
+    with pytest.raises(InterLCMError, match=r"unet: no .* of variant fp32; vae: no .* of variant fp32"):
+        needed({"unet": DIFFUSERS, "vae": DIFFUSERS}, variant="fp32")(SD15)
+
+
+def test_a_pipeline_in_the_place_of_a_network():
+    with pytest.raises(InterLCMError, match="networks are in its subfolders unet, vae"):
+        needed({"": DIFFUSERS}, ["config.json"])(SD15)
+
+
+def test_many_missing_shards(tmp_path):
+    shard(tmp_path, {}, {f"key{i}": f"{i}.safetensors" for i in range(30_000)})
+    started = time.monotonic()
+    with pytest.raises(WeightsError, match="30000 missing shards"):
+        read_weights(tmp_path)
+    assert time.monotonic() - started < 3
 
 
 def test_all_that_a_repository_lacks_is_named():

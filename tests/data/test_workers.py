@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 
 import numpy as np
 import pytest
@@ -37,6 +38,8 @@ def test_any_number_of_workers_makes_the_same_batches(tmp_path):
         config = DataConfig(image_size=64, workers=workers)
         iterator = batches(source, config, seed=3, batch_size=4, start=2)
         taken.append(list(itertools.islice(iterator, 4)))
+        # A forked one would hang: JAX runs threads in the parent.
+        assert [type(child) for child in multiprocessing.active_children()] == [SpawnProcess] * workers
         iterator.close()
         deadline = time.monotonic() + 20
         while multiprocessing.active_children():

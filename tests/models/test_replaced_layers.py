@@ -29,6 +29,16 @@ class Noting(nnx.Module):
         return self.layer(x)
 
 
+class Wrapped(nnx.Module):
+    """Calls a layer."""
+
+    def __init__(self, layer: nnx.Module):
+        self.layer = layer
+
+    def __call__(self, x):
+        return self.layer(x)
+
+
 def unet_inputs(config):
     context = jnp.ones((1, 5, config.cross_attention_dim))
     return jnp.ones((1, 16, 16, config.in_channels)), jnp.array([7.0]), context
@@ -72,17 +82,59 @@ def replace_layers(module: nnx.Module, make) -> int:
     return count
 
 
+def make(name: str):
+    """A miniature network, and a call of it."""
+    kind, config, run = NETWORKS[name]
+    return kind(config, rngs=nnx.Rngs(0), dtype=jnp.float32, param_dtype=jnp.float32), run
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_layer_is_called(name):
-    kind, config, run = NETWORKS[name]
-    network = kind(config, rngs=nnx.Rngs(0), dtype=jnp.float32, param_dtype=jnp.float32)
-    before = np.asarray(run(network))
+    network, run = make(name)
+    before = np.asarray(nnx.jit(run)(network))
     called: list[int] = []
     count = replace_layers(network, lambda layer: Noting(layer, called.append))
     assert count > 5
-    after = np.asarray(run(network))
+    after = np.asarray(nnx.jit(run)(network))
     assert len(set(called)) == count
     np.testing.assert_allclose(after, before, atol=SAME * np.abs(before).max(), rtol=0)
+
+
+def leaves(network: nnx.Module) -> set[tuple]:
+    """The paths of all layers that hold no other."""
+    modules = [path for path, module in nnx.iter_modules(network) if not isinstance(module, nnx.List)]
+    return {path for path in modules if not any(path == other[: len(path)] != other for other in modules)}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_capture_sees_every_layer(name, wrapped):
+    network, run = make(name)
+    if wrapped:
+        replace_layers(network, Wrapped)
+
+    def outputs(network):
+        return nnx.capture(run, nnx.Intermediate, method_outputs=nnx.Intermediate)(network)[1]
+
+    captured = nnx.to_flat_state(jax.eval_shape(outputs, network))
+    assert leaves(network) <= {path[:-1] for path, _ in captured if path[-1] == "__call__"}
+
+
+def test_a_network_of_wrapped_layers_is_trained():
+    network, run = make("clip_vision")
+    assert replace_layers(network, Wrapped) > 5
+    optimizer = nnx.Optimizer(network, optax.sgd(1e-2), wrt=nnx.Param)
+    before = jax.tree.map(np.asarray, nnx.split(network)[1])
+
+    @nnx.jit
+    def step(network, optimizer):
+        loss, gradients = nnx.value_and_grad(lambda network: jnp.square(run(network)).mean())(network)
+        optimizer.update(network, gradients)
+        return loss
+
+    losses = [float(step(network, optimizer)) for _ in range(2)]
+    assert losses[1] < losses[0]
+    assert jax.tree.structure(nnx.split(network)[1]) == jax.tree.structure(before)
 
 
 def test_lora_on_attention_is_trained_and_nothing_else():

@@ -64,7 +64,7 @@ def test_config_survives_its_own_file():
         ({"features": 50}, "features 50"),
         ({"block_out_channels": (16, 32)}, "2 levels"),
         ({"attention": (True,)}, "1 levels of 3"),
-        ({"norm_num_groups": 16}, "24 channels don't divide into 16 groups"),
+        ({"norm_num_groups": 16}, "block_out_channels has 24, which norm_num_groups=16 doesn't divide"),
     ],
 )
 def test_contradicting_sizes_are_refused(change, message):

@@ -1,12 +1,17 @@
 """Files that PyTorch, diffusers and transformers really write, read by us, and ours read by them."""
 
+import argparse
 import builtins
+import collections
+import datetime
+import fractions
 import os
+import pathlib
 import pickle
 import sys
+import types
 import warnings
 import zipfile
-from collections import OrderedDict
 
 import ml_dtypes
 import numpy as np
@@ -49,7 +54,7 @@ def assert_same(read, state):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("name", ["a.bin", "a.pth", "a.pt"])
+@pytest.mark.parametrize("name", ["a.bin", "a.pth", "a.pt", "a.PTH", "a.ckpt"])
 def test_pickles_of_both_formats(tmp_path, name, zipped):
     torch.save(example_state(), tmp_path / name, _use_new_zipfile_serialization=zipped)
     assert_same(read_weights(tmp_path / name), example_state())
@@ -68,9 +73,12 @@ def test_what_is_read_is_not_tied_to_the_file(tmp_path):
         ({"params": {"a": 1.0}, "params_ema": {"a": 2.0}}, {"a": 2.0}),
         ({"params": {"a": 1.0}}, {"a": 1.0}),
         ({"state_dict": {"a": 1.0}}, {"a": 1.0}),
+        ({"_orig_mod.a": 1.0, "_orig_mod.b": 2.0}, {"a": 1.0, "b": 2.0}),
+        ({"_orig_mod.module.a": 1.0, "module._orig_mod.b": 2.0}, {"a": 1.0, "b": 2.0}),
+        ({"blocks.0._orig_mod.a": 1.0, "b": 2.0}, {"blocks.0.a": 1.0, "b": 2.0}),
         ({"a": 1.0, "module.b": 2.0}, {"a": 1.0, "module.b": 2.0}),
         ({"params_ema": {"module.a": 1.0, "module.module.b": 2.0}}, {"a": 1.0, "module.b": 2.0}),
-        (OrderedDict({"module.a": 1.0}), {"a": 1.0}),
+        (collections.OrderedDict({"module.a": 1.0}), {"a": 1.0}),
     ],
 )
 def test_wrapped_state_dicts(tmp_path, saved, expected):
@@ -83,16 +91,95 @@ def test_wrapped_state_dicts(tmp_path, saved, expected):
     assert {key: float(tensor.read()) for key, tensor in read_weights(tmp_path / "a.pth").items()} == expected
 
 
+def test_a_key_with_its_prefix_and_without(tmp_path):
+    torch.save({"_orig_mod.a": torch.ones(2), "a": torch.ones(2)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="1 duplicate keys: a"):
+        read_weights(tmp_path / "a.pth")
+
+
+ASIDE = {
+    "number": 3,
+    "numpy scalar": np.float64(0.5),
+    "numpy text": np.str_("a"),
+    "date": datetime.date(2024, 5, 1),
+    "time": datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC),
+    "settings": argparse.Namespace(lr=0.1, folder=pathlib.Path("runs") / "a"),
+    "folder": pathlib.Path("runs"),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("value", ASIDE.values(), ids=ASIDE)
+def test_plain_values_beside_the_tensors_are_passed_over(tmp_path, value, zipped):
+    beside, outside = {**example_state(), "value": value}, {"params_ema": example_state(), "value": [value]}
+    for state in (beside, outside):
+        torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        assert_same(read_weights(tmp_path / "a.pth"), example_state())
+
+
+def lightning_class(name, base, monkeypatch):
+    """A class that pickles as PyTorch Lightning's, for a while."""
+    module, short = f"pytorch_lightning.{name}".rsplit(".", 1)
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:count]), types.ModuleType(".".join(parts[:count])))
+    made = type(short, (base,), {"__module__": module})
+    setattr(sys.modules[module], short, made)
+    return made
+
+
+def test_lightnings_checkpoints(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        callback = lightning_class("callbacks.model_checkpoint.ModelCheckpoint", object, patch)
+        settings = lightning_class("utilities.parsing.AttributeDict", dict, patch)
+        counts = collections.defaultdict(list, {"a": [1]})
+        others = {"callbacks": {callback: {"best": 0.5}}, "hyper_parameters": settings(lr=0.1), "counts": counts}
+        torch.save({"state_dict": example_state(), "epoch": 3, **others, "last": callback()}, tmp_path / "a.ckpt")
+    assert_same(read_weights(tmp_path / "a.ckpt"), example_state())
+
+
+def test_what_else_stands_beside_the_tensors_is_named(tmp_path):
+    torch.save({**example_state(), "ratio": fractions.Fraction(1, 2)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"would run code \(fractions\.Fraction\), so it was not loaded\nAsk for"):
+        read_weights(tmp_path / "a.pth")
+
+
+def test_views_are_carried_out(tmp_path):
+    spiral = torch.arange(4) * (1 + 2j)
+    state = {"conjugate": spiral.conj(), "negative": spiral.conj().imag}
+    for key, tensor in state.items():
+        torch.save({key: tensor}, tmp_path / "a.pth")
+        np.testing.assert_array_equal(read_weights(tmp_path / "a.pth")[key].read(), tensor.resolve_conj().resolve_neg())
+
+
+def test_a_zip_directory_with_a_flipped_bit(tmp_path):
+    torch.save({"a": torch.ones(3), "b": torch.ones(3)}, tmp_path / "a.pth")
+    content = (tmp_path / "a.pth").read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    refused = 0
+    for position in range(directory, len(content), 3):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        (tmp_path / "a.pth").write_bytes(damaged)
+        try:
+            read_weights(tmp_path / "a.pth")
+        except WeightsError:
+            refused += 1
+    assert refused > 20
+
+
 def test_parameters_and_modules_state(tmp_path):
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     torch.save(dict(module.named_parameters()) | dict(module.named_buffers()), tmp_path / "a.pth")
     assert_same(read_weights(tmp_path / "a.pth"), module.state_dict())
 
 
-def test_entries_that_are_not_tensors_are_all_named(tmp_path):
-    state = {"a": torch.ones(2), "epoch": 3, "optimizer": {"lr": 0.1}, "sparse": torch.eye(2).to_sparse()}
+def test_entries_that_are_not_plain_tensors_are_all_named(tmp_path):
+    state = {"a": torch.ones(2), "optimizer": {"lr": 0.1}, "sparse": torch.eye(2).to_sparse()}
+    state["meta"] = torch.ones(2, device="meta")
     torch.save(state, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"3 entries .*epoch \(int\), optimizer \(dict\), sparse \(Tensor\)"):
+    entries = r"optimizer \(dict\), sparse \(Tensor\), meta \(a meta tensor, which has no numbers\)"
+    with pytest.raises(WeightsError, match=f"3 entries .*{entries}"):
         read_weights(tmp_path / "a.pth")
 
 

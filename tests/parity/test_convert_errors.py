@@ -245,10 +245,20 @@ def test_a_clip_of_another_width(release, refuses):
 
 
 def test_files_in_each_others_place(release, refuses):
-    refuses(release / UNET, "missing keys: controlnet_", "unexpected keys: ", spatial_encoder=release / UNET)
-    refuses(release / SPATIAL, "unexpected keys: ", visual_encoder=release / SPATIAL)
-    refuses(release / VISUAL, "unexpected keys: blocks.", spatial_encoder=release / VISUAL)
-    refuses(release / "clip", "no such file", lcm=release / "clip")
+    unet, spatial, visual = "a UNet", "a ControlNet, as InterLCM's Spatial Encoder is", "InterLCM's Visual Encoder"
+    for file, found, source, wanted in (
+        (UNET, unet, "spatial_encoder", spatial),
+        (SPATIAL, spatial, "visual_encoder", visual),
+        (VISUAL, visual, "spatial_encoder", spatial),
+    ):
+        refuses(f"{release / file}: this looks like {found}; wanted is {wanted}", **{source: release / file})
+
+
+def test_folders_in_each_others_place(release, refuses):
+    refuses("no pipeline's folder, as unet and vae are missing", lcm=release / "clip")
+    refuses("no pipeline's folder", "name the folder that holds unet/ and vae/", lcm=release / "lcm" / "unet")
+    refuses("no pipeline's folder", "it holds clip", lcm=release)
+    refuses("no model weights", "networks are in its subfolders unet, vae", clip=release / "lcm")
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -260,4 +270,4 @@ def test_a_spatial_encoder_as_the_unet(release, refuses, whole):
         (release / "lcm/unet/config.json").write_text(json.dumps(config))
         refuses(release / "lcm/unet/config.json", "_class_name='ControlNetModel'")
     else:
-        refuses(release / "lcm/unet", "missing keys: ", "up_blocks.0", "unexpected keys: controlnet_")
+        refuses(f"{release / 'lcm/unet'}: this looks like a ControlNet", "wanted is a UNet")

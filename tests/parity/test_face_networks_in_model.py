@@ -85,7 +85,7 @@ def test_adding_them_to_a_folder(with_faces, files, tmp_path, capsys):
     assert main(["add", str(model)]) == 2
     assert main(["add", str(tmp_path), "--parsenet", str(folder / "parsing_parsenet.pth")]) == 2
     assert main(["add", str(model), "--retinaface", str(folder / "parsing_parsenet.pth")]) == 2
-    assert "missing keys: BboxHead" in capsys.readouterr().err
+    assert "this looks like ParseNet; wanted is RetinaFace" in capsys.readouterr().err
     assert not (model / "retinaface.safetensors").exists()
     options = [part for name, (*_, file) in NETWORKS.items() for part in (f"--{name}", str(folder / file))]
     assert main(["add", str(model), *options]) == 0
@@ -98,9 +98,7 @@ def test_files_that_are_swapped(with_faces, files, tmp_path, capsys):
     folder, _ = with_faces
     swapped = {"retinaface": folder / "parsing_parsenet.pth", "parsenet": folder / "parsing_parsenet.pth"}
     assert convert(files, tmp_path / "model", **swapped) == 2
-    message = capsys.readouterr().err
-    assert "missing keys: BboxHead.0.conv1x1.bias" in message
-    assert "unexpected keys: body.0.conv1.conv2d.weight" in message
+    assert "parsing_parsenet.pth: this looks like ParseNet; wanted is RetinaFace" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 
 

@@ -22,9 +22,10 @@ FLASH_FROM_TOKENS = 1024
 # cuDNN's limit for head width in the backward pass on every GPU it supports.
 CUDNN_MAX_HEAD_DIM = 128
 
-# A program exported for several platforms at once must do without Pallas and cuDNN: JAX lowers each branch of the
-# choice for every platform, and a CPU has neither. `with flash_kernel(False): jax.export.export(...)`.
-flash_kernel = jax.make_user_context(True)
+# Whether programs traced in this context may hold Pallas' and cuDNN's kernels, which have a first backward pass and no
+# other derivative. None: where JAX's default device is one that they are for. `with flash_kernel(False): jax.jvp(...)`
+# differentiates any way on a GPU or TPU; `with flash_kernel(True)` a machine without a TPU compiles for one.
+flash_kernel = jax.make_user_context(None)
 
 
 def dot_product_attention(
@@ -34,11 +35,12 @@ def dot_product_attention(
 
     Small problems take plain attention. Large ones take chunked attention on CPU, cuDNN's flash attention on GPU
     (half precision only) and Pallas' flash kernel on TPU; all agree within rounding. The choice is made when the
-    program is lowered, so a program compiled on one platform for another gets the other's kernel (but cuDNN's, which
-    only a machine with a GPU can trace).
+    program is lowered. The two kernels are left to it by `flash_kernel`; without them everything is differentiable any
+    number of times, forward and backward. cuDNN's only a machine with a GPU can trace, whatever the context.
 
     On several TPU cores the kernel must know how the batch is split: set the mesh (`jax.set_mesh`), all of whose axes
-    then split the batch. A program exported for several platforms at once is traced under `flash_kernel(False)`.
+    then split the batch. A program exported for several platforms at once is traced under `flash_kernel(False)`: JAX
+    lowers each branch of the choice for every platform.
     """
     scores = query.shape[1] * key.shape[1] * query.shape[2]
     if scores <= CHUNK_ABOVE_SCORES:
@@ -145,13 +147,25 @@ def _automatic_axes() -> tuple[str, ...]:
     return tuple(n for n, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Auto)
 
 
+def _kernel_wanted(platform: str) -> bool:
+    wanted = flash_kernel.value
+    return jax.default_backend() == platform if wanted is None else wanted
+
+
 def _flash_fits(query: Array, key: Array) -> bool:
     """Whether the flash kernel takes this problem: whole blocks of tokens, head widths it can tile, a split batch."""
     mesh = jax.sharding.get_abstract_mesh()
     cores = math.prod(mesh.shape[axis] for axis in _automatic_axes())
     tokens, width = (query.shape[1], key.shape[1]), query.shape[-1]
     tiled = all(t % 128 == 0 for t in tokens) and (width <= 128 or width % 128 == 0)
-    return flash_kernel.value and tiled and min(tokens) >= FLASH_FROM_TOKENS and query.shape[0] % cores == 0
+    fits = tiled and min(tokens) >= FLASH_FROM_TOKENS and query.shape[0] % cores == 0
+    return fits and _kernel_wanted("tpu") and not _varying_axes_checked()
+
+
+def _varying_axes_checked() -> bool:
+    """Whether `jax.shard_map(check_vma=True)` traces this, which refuses Pallas' kernel: it names no such axes."""
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    return bool(axes) and jax.typeof(lax.axis_index(axes)) != jax.typeof(jnp.zeros((), jnp.int32))
 
 
 def cudnn_attention(
@@ -166,4 +180,4 @@ def _cudnn_fits(query: Array) -> bool:
     width = query.shape[-1]
     half = query.dtype in (jnp.float16, jnp.bfloat16)
     taken = half and width % 8 == 0 and width <= CUDNN_MAX_HEAD_DIM
-    return flash_kernel.value and taken and jax.default_backend() == "gpu"
+    return taken and jax.default_backend() == "gpu" and _kernel_wanted("gpu")

@@ -4,6 +4,7 @@ A 4x4 tile of the output needs 6x6 of the input. With tiles and kernel given as 
 points, the convolution is 36 products by element, which over all channels are 36 matrix products.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType
 from jaxtyping import Array, Float
 
 # It pays from so many tiles on (64: one image of 32x32; below, transforming the kernel costs more than it saves) and at
@@ -57,32 +61,21 @@ def conv_general_dilated(
 
 
 def fits(x: Float[Array, "B H W C"], kernel: Float[Array, "h w C D"]) -> bool:
-    """Whether `conv3x3` is for this convolution: 3x3, float32, wide, and with enough tiles to be worth it."""
+    """Whether `conv3x3` is for this convolution: 3x3, float32, wide, and with enough tiles to be worth it.
+
+    And all sharding is left to XLA: inside `shard_map` and under explicit axes arrays have types that it doesn't know.
+    """
     batch, height, width, _ = x.shape
     tiles = batch * -(-height // 4) * -(-width // 4)
     widths = kernel.shape[2:]
     wide = min(widths) >= MIN_CHANNELS and sum(widths) >= MIN_CHANNELS_TOGETHER
-    return kernel.shape[:2] == (3, 3) and wide and tiles >= MIN_TILES and x.dtype == kernel.dtype == jnp.float32
+    worth = kernel.shape[:2] == (3, 3) and wide and tiles >= MIN_TILES and x.dtype == kernel.dtype == jnp.float32
+    return worth and all(kind == AxisType.Auto for kind in jax.sharding.get_abstract_mesh().axis_types)
 
 
-@jax.custom_vjp
 def conv3x3(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
     """Convolution of stride 1 that keeps the size (padding 1): Winograd's on CPU, XLA's elsewhere."""
-    return lax.platform_dependent(x, kernel, cpu=winograd, default=direct)
-
-
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return conv3x3(x, kernel), (x, kernel)
-
-
-def _backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    """The input's gradient is a convolution with the kernel turned round; the kernel's is XLA's."""
-    x, kernel = saved
-    (kernel_grad,) = jax.linear_transpose(lambda kernel: direct(x, kernel), kernel)(grad)
-    return conv3x3(grad, kernel[::-1, ::-1].swapaxes(2, 3)), kernel_grad
-
-
-conv3x3.defvjp(_forward, _backward)
+    return conv3x3_p.bind(x, kernel)
 
 
 def direct(x: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
@@ -164,3 +157,33 @@ def _combine(matrix: Matrix, arrays: list[Array], axis: int = 0) -> Array:
     rows = [sum(array * float(factor) for factor, array in zip(row, arrays, strict=True) if factor) for row in matrix]
     # Kept apart from what follows: XLA would fuse a transform's two steps and repeat the first in the second.
     return lax.optimization_barrier(jnp.stack(rows, axis))
+
+
+def _input_gradient(grad: Array, x: Any, kernel: Array) -> Array:
+    """A convolution with the kernel turned round."""
+    return conv3x3(grad, kernel[::-1, ::-1].swapaxes(2, 3))
+
+
+def _kernel_gradient(grad: Array, x: Array, kernel: Any) -> Array:
+    """XLA's."""
+    return jax.linear_transpose(functools.partial(direct, x), kernel.aval)(grad)[0]
+
+
+def _over_examples(arrays: tuple[Array, Array], axes: tuple[int | None, int | None]) -> tuple[Array, int]:
+    """Under `vmap`: examples go into the batch; where each has a kernel of its own, by XLA's convolution."""
+    x, kernel = arrays
+    if axes[1] is not None:
+        return jax.vmap(direct, axes)(x, kernel), 0
+    x = jnp.moveaxis(x, axes[0], 0)
+    out = conv3x3(x.reshape(-1, *x.shape[2:]), kernel)
+    return out.reshape(*x.shape[:2], *out.shape[1:]), 0
+
+
+# A primitive, since only as one can a function have transposes of its own and be differentiated forward, and again.
+conv3x3_p = Primitive("conv3x3")
+conv3x3_p.def_impl(jax.jit(conv3x3))
+conv3x3_p.def_abstract_eval(lambda x, kernel: x.update(shape=(*x.shape[:3], kernel.shape[3])))
+ad.defbilinear(conv3x3_p, _input_gradient, _kernel_gradient)
+batching.primitive_batchers[conv3x3_p] = _over_examples
+mlir.register_lowering(conv3x3_p, mlir.lower_fun(winograd, multiple_results=False), platform="cpu")
+mlir.register_lowering(conv3x3_p, mlir.lower_fun(direct, multiple_results=False))

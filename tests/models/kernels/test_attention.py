@@ -22,6 +22,7 @@ from interlcm_jax.models.kernels.attention import (
     flash_attention,
     plain_attention,
 )
+from tests.models.derivatives import DERIVATIVES
 
 ROUNDING = 2e-6
 SELF, CROSS = (1, 1024, 1024, 2, 8), (1, 4096, 77, 8, 40)  # B, Tq, Tk, N, K
@@ -135,7 +136,8 @@ def test_only_the_inputs_are_kept_for_the_backward_pass():
 
 def lowered(shape: tuple[int, ...], *platforms: str, attend=None) -> str:
     attend = attend or (lambda *arrays: dot_product_attention(*arrays))
-    return jax.jit(attend).trace(*specs(shape)).lower(lowering_platforms=platforms).as_text()
+    with attention.flash_kernel(True):
+        return jax.jit(attend).trace(*specs(shape)).lower(lowering_platforms=platforms).as_text()
 
 
 def test_a_second_call_is_not_traced_again():
@@ -194,7 +196,7 @@ def test_on_several_cores_the_kernel_splits_the_batch_over_the_mesh():
 
     def text(batch: int, sharding: NamedSharding | None) -> str:
         arrays = (jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding) for s in specs((batch, *SELF[1:])))
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh), attention.flash_kernel(True):
             traced = jax.jit(lambda *arrays: dot_product_attention(*arrays)).trace(*arrays)
             return traced.lower(lowering_platforms=("tpu",)).as_text()
 
@@ -203,17 +205,60 @@ def test_on_several_cores_the_kernel_splits_the_batch_over_the_mesh():
     assert "@tpu_custom_call" not in text(12, None)  # twelve examples don't split over eight devices
 
 
-def test_export_for_several_platforms_leaves_the_kernel_out():
-    def exported(**options):
+@pytest.mark.parametrize("wanted", [None, False])
+def test_export_for_several_platforms_leaves_the_kernel_out(wanted):
+    with attention.flash_kernel(wanted):
         program = jax.jit(lambda *arrays: dot_product_attention(*arrays))
-        return jax.export.export(program, platforms=["cpu", "tpu"], **options)(*specs(SELF))
-
-    with pytest.raises(ValueError, match="interpret mode"):
-        exported()
-    with attention.flash_kernel(False):
-        program = exported()
+        exported = jax.export.export(program, platforms=["cpu", "tpu"])(*specs(SELF))
     arrays = normal(SELF)
-    assert_same([program.call(*arrays)], [plain_attention(*arrays)])
+    assert_same([exported.call(*arrays)], [plain_attention(*arrays)])
+
+
+@pytest.mark.parametrize(("backend", "wanted", "kernel"), [("tpu", None, 1), ("tpu", False, 0), ("gpu", None, 0)])
+def test_the_kernel_is_there_where_a_tpu_is(backend, wanted, kernel, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    with attention.flash_kernel(wanted):
+        traced = jax.jit(lambda *arrays: dot_product_attention(*arrays)).trace(*specs(SELF))
+    assert traced.lower(lowering_platforms=("tpu",)).as_text().count("@tpu_custom_call") == kernel
+
+
+def derivative(name: str, attend, arrays: tuple[jax.Array, ...]) -> list[jax.Array]:
+    directions = tuple(jnp.cos(array) for array in arrays)
+    take = DERIVATIVES[name](lambda *arrays: jnp.sin(3 * attend(*arrays)).sum(), directions)
+    return jax.tree.leaves(jax.jit(take)(*arrays))
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_derivatives_of_any_order(name, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK_ABOVE_SCORES", 48 * 32)
+    arrays = normal((1, 48, 32, 2, 8))
+    actual = derivative(name, lambda *arrays: dot_product_attention(*arrays), arrays)
+    assert_same(actual, derivative(name, plain_attention, arrays), 10 * ROUNDING)
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_no_kernel_is_in_the_way_of_derivatives(name):
+    """At the size from which a TPU has one: a CPU's programs must do without, and a TPU's where they are told so."""
+    for wanted in (None, False):
+        with attention.flash_kernel(wanted):
+            jax.eval_shape(
+                functools.partial(derivative, name, lambda *arrays: dot_product_attention(*arrays)), specs(SELF)
+            )
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_in_shard_map(checked):
+    """Where JAX checks which axes arrays vary over, Pallas' kernel doesn't say, and isn't taken."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("data",))
+    split = PartitionSpec("data")
+    arrays = normal((2, *SELF[1:]))
+    attend = jax.jit(
+        jax.shard_map(dot_product_attention, mesh=mesh, in_specs=split, out_specs=split, check_vma=checked)
+    )
+    assert_same([attend(*arrays)], [plain_attention(*arrays)])
+    with attention.flash_kernel(True):
+        text = attend.trace(*arrays).lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("@tpu_custom_call") == (not checked)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from interlcm_jax.models.kernels import winograd
 from interlcm_jax.models.layers import Conv
+from tests.models.derivatives import DERIVATIVES
 
 # Of outputs of unit scale; XLA's own convolution is off by some 1e-6 in float32.
 TOLERANCE = 3e-5
@@ -37,17 +39,73 @@ def test_values_at_a_real_width():
     np.testing.assert_allclose(winograd.winograd(x, kernel), winograd.direct(x, kernel), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (9, 14)])
-def test_gradients(batch, height, width):
-    x, kernel = problem(batch, height, width)
-    weights = normal(batch, height, width, 40, seed=2)
+@pytest.mark.parametrize("name", DERIVATIVES)
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 16, 16), (2, 9, 14)])
+def test_derivatives_of_any_order(name, batch, height, width):
+    arrays = problem(batch, height, width)
+    directions = tuple(normal(*array.shape, seed=2) for array in arrays)
+
+    def derivative(convolve):
+        take = DERIVATIVES[name](lambda x, kernel: jnp.sin(convolve(x, kernel)).sum(), directions)
+        return jax.tree.leaves(jax.jit(take)(*arrays))
+
+    for actual, expected in zip(derivative(winograd.conv3x3), derivative(winograd.direct), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("axes", [(0, None), (3, None), (0, 0), (None, 0)])
+def test_many_problems_at_once(axes):
+    x, kernel = problem(2, 9, 14)
+    stacked = [
+        each if axis is None else jnp.stack([each, 2 * each, -each], axis)
+        for each, axis in zip((x, kernel), axes, strict=True)
+    ]
 
     def gradients(convolve):
-        return jax.jit(jax.grad(lambda x, kernel: (convolve(x, kernel) * weights).sum(), (0, 1)))(x, kernel)
+        def of_one(x, kernel):
+            return jax.value_and_grad(lambda *arrays: jnp.sin(convolve(*arrays)).sum(), (0, 1))(x, kernel)
+
+        return jax.tree.leaves(jax.jit(jax.vmap(of_one, axes))(*stacked))
 
     for actual, expected in zip(gradients(winograd.conv3x3), gradients(winograd.direct), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """As the layer does."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return winograd.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=numbers)
+
+
+@pytest.mark.parametrize("split", [(PartitionSpec("data"), PartitionSpec()), (PartitionSpec(), PartitionSpec("data"))])
+def test_in_shard_map_arrays_may_vary_over_different_axes(split):
+    x, kernels = normal(2, 32, 32, 128), normal(2, 3, 3, 128, 256, seed=1)
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+
+    def gradients(x, kernels):
+        def loss(x, kernels):
+            mapped = jax.shard_map(
+                lambda x, kernels: convolve(x, kernels[0]), mesh=mesh, in_specs=split, out_specs=PartitionSpec("data")
+            )
+            return jnp.sin(mapped(x, kernels)).sum()
+
+        return jax.grad(loss, (0, 1))(x, kernels)
+
+    shards = [(x, kernels[i]) if split[1] else (x[i : i + 1], kernels[0]) for i in range(2)]
+    each = [jax.grad(lambda *a: jnp.sin(winograd.direct(*a)).sum(), (0, 1))(*shard) for shard in shards]
+    (x0, k0), (x1, k1) = each
+    expected = (x0 + x1, jnp.stack([k0, k1])) if split[1] else (jnp.concatenate([x0, x1]), jnp.stack([k0 + k1, 0 * k0]))
+    for ours, theirs in zip(jax.jit(gradients)(x, kernels), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
+
+
+def test_under_a_mesh_of_explicit_axes():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+    x, kernel = normal(2, 32, 32, 128), normal(3, 3, 128, 256, seed=1) / np.sqrt(9 * 128)
+    with jax.set_mesh(mesh):
+        places = (NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec()))
+        actual = jax.jit(convolve)(*jax.device_put((x, kernel), places))
+    np.testing.assert_allclose(actual, winograd.direct(x, kernel), rtol=0, atol=TOLERANCE)
 
 
 def test_nothing_to_convolve_with_is_copied_whole():
