@@ -25,7 +25,7 @@ def check_paths(arguments: argparse.Namespace) -> None:
 
 
 def expand_home(arguments: argparse.Namespace) -> None:
-    """Puts the home folder for the ~ of paths and names of models: a shell leaves that of `--out=~/x` to the program."""
+    """Puts the home folder for ~ in paths and models: a shell leaves that of `--out=~/x` to the program."""
     for name, value in vars(arguments).items():
         if name not in _NO_PATHS:
             setattr(
