@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError, printable
-from interlcm_jax.files.paths import check_paths
+from interlcm_jax.files.paths import check_paths, expand_home
 from interlcm_jax.runtime.platform import platform_problem
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluates; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
+        expand_home(arguments)
         check_paths(arguments)
         return run(arguments)
     except InterLCMError as error:

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from interlcm_jax.data.loader import batches
 from interlcm_jax.data.sources import HQ, Source, identity, open_source
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_paths
+from interlcm_jax.files.paths import check_paths, expand_home
 from interlcm_jax.runtime import compile_cache, distributed, peers
 from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.training.checkpoint import Checkpoints
@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     distributed.add_arguments(parser)
     options, overrides = parser.parse_known_args(argv)
     try:
+        expand_home(options)
         check_paths(options)
         configs = read_configs(options.config, ["--help"] if options.fields else overrides, options.only)
         if options.resume and len(configs) > 1:

@@ -3,12 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from interlcm_jax import __version__
 from interlcm_jax.cli import add, align, compile, convert, dataset, download, export, parity, restore
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_paths
+from interlcm_jax.files.paths import check_paths, expand_home
 from interlcm_jax.runtime.platform import platform_problem
 
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
@@ -26,11 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for module in (restore, download, convert, add, export, compile, parity, align, dataset):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
-    # A shell leaves the ~ of --out=~/x to the program.
-    for name, value in vars(arguments).items():
-        if isinstance(value, Path):
-            setattr(arguments, name, value.expanduser())
     try:
+        expand_home(arguments)
         check_paths(arguments)
         return arguments.run(arguments)
     except InterLCMError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from interlcm_jax.cli.report import Report
 from interlcm_jax.errors import InterLCMError
@@ -138,7 +139,7 @@ def _restore(
         f"compiled for this machine, which takes a while{kept}",
         file=sys.stderr,
     )
-    with _Bar(total=len(jobs), unit="image", smoothing=0.1) as bar:
+    with logging_redirect_tqdm(), _Bar(total=len(jobs), unit="image", smoothing=0.1) as bar:
         try:
             outcomes = restore_files(
                 model,

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.imaging.io import open_file, open_image, read_image
+from interlcm_jax.imaging.io import read_image
+from interlcm_jax.imaging.opening import open_file, open_image, pillow_without_limits
 
 # Smaller faces hold too little to learn from.
 MINIMUM_SIZE = 64
@@ -47,13 +47,13 @@ def check_header(path: Path) -> tuple[int, int]:
     Raises:
         InterLCMError: the file isn't an image, isn't square, or is smaller than `MINIMUM_SIZE`.
     """
-    try:
-        with open_file(path) as stream, open_image(stream) as image:
-            width, height = image.size
-    except InterLCMError:
-        raise
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
+    with open_file(path) as stream, pillow_without_limits():
+        try:
+            with open_image(stream) as image:
+                width, height = image.size
+        # Pillow's formats give up in many ways.
+        except (Exception, Warning) as error:
+            raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
     check_size(path, width, height)
     return width, height
 

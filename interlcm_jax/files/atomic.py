@@ -1,13 +1,24 @@
 """Output that appears whole or not at all."""
 
 import contextlib
+import functools
 import os
+import platform
+import re
 import secrets
 import shutil
+import sys
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from interlcm_jax.errors import InterLCMError
+
+# The end of our temporary names. Downloads that can be gone on with are called otherwise, and stay.
+_OURS = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{16}\.partial$")
+# Seconds after which another machine's process, or one on Windows, is taken to be gone.
+_ABANDONED = 86_400
 
 
 def check_absent(path: Path) -> None:
@@ -57,7 +68,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary file name next to `path`, replaced by it when the block succeeds."""
+    """Yields a temporary file name next to `path`, which is renamed to it when the block succeeds.
+
+    A process that is killed leaves its temporary file; the next one that writes into the folder deletes it.
+    """
     path = Path(path)
     temporary = _beside(path)
     try:
@@ -69,9 +83,42 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """A hidden name in the same folder that nobody else takes.
+    """A hidden name in the same folder that nobody else takes, and that says which process writes there.
 
     Whoever makes it gets the permissions of the umask, which `tempfile` ignores, and which no thread can ask for
     without changing it for all. The name is cut, as the random part must not make it too long for the disk.
     """
-    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
+    _clear(path.parent)
+    return path.with_name(f".{path.name[:40]}.{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.partial")
+
+
+@functools.cache
+def _clear(folder: Path) -> None:
+    """Deletes what killed processes left behind; called again for a folder, it does nothing."""
+    for left in folder.glob(".*.partial"):
+        # Another process may do the same, or may be about to name its file.
+        with contextlib.suppress(OSError):
+            if (name := _OURS.search(left.name)) and _is_left(left, name["machine"], int(name["process"])):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _is_left(path: Path, machine: str, process: int) -> bool:
+    """Whether nobody writes there any more; of another machine's processes only time tells."""
+    # On Windows, `os.kill` ends the process that it is asked about.
+    if machine != _machine() or sys.platform == "win32":
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+@functools.cache
+def _machine() -> str:
+    """Which machine, or container on it, the numbers of processes belong to."""
+    namespace = Path("/proc/self/ns/pid")
+    numbering = os.readlink(namespace) if namespace.is_symlink() else ""
+    return f"{zlib.crc32(f'{platform.node()} {numbering}'.encode()):08x}"

@@ -1,6 +1,7 @@
-"""Paths as users give them: of this machine's file system; addresses of buckets are told from them and refused."""
+"""Paths as users give them, of this machine's file system: ~ is expanded, and addresses of buckets are refused."""
 
 import argparse
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,20 @@ def check_paths(arguments: argparse.Namespace) -> None:
         InterLCMError: one is given; names it.
     """
     check_local({name: value for name, value in vars(arguments).items() if name not in _NO_PATHS})
+
+
+def expand_home(arguments: argparse.Namespace) -> None:
+    """Puts the home folder for ~ in paths and models: a shell leaves that of `--out=~/x` to the program."""
+    for name, value in vars(arguments).items():
+        if name not in _NO_PATHS:
+            setattr(
+                arguments, name, [_expanded(each) for each in value] if isinstance(value, list) else _expanded(value)
+            )
+
+
+def _expanded(value: Any) -> Any:
+    # Unlike `Path.expanduser`, this leaves the name of an unknown user as it is.
+    return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
 
 
 def check_local(values: Mapping[str, Any]) -> None:

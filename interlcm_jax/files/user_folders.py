@@ -27,7 +27,7 @@ def models_folder() -> Path:
 
 
 def _named_by(variable: str) -> Path | None:
-    return Path(os.environ[variable]).expanduser() if os.environ.get(variable) else None
+    return Path(os.path.expanduser(os.environ[variable])) if os.environ.get(variable) else None
 
 
 def _platform(mac: str, xdg_variable: str, xdg_default: str) -> Path:

@@ -4,9 +4,6 @@ import contextlib
 import dataclasses
 import io
 import logging
-import stat
-import threading
-from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from interlcm_jax.errors import InterLCMError, printable
 from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.imaging.metadata import Metadata, read_metadata, save_options, to_srgb
+from interlcm_jax.imaging.opening import FORMATS, HEIF, MAX_PIXELS, open_file, open_image, pillow_without_limits
 from interlcm_jax.imaging.repair import repair
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Pillow knows more; some of these start other programs.
-FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-# Cameras reach 200 million; a file of a few bytes may claim any number.
-MAX_PIXELS = 250_000_000
-# At most so many pixels come of one byte: a header that claims more lies. The other formats may say "all white" in a
-# few bytes.
-PIXELS_PER_BYTE = {"JPEG": 1024, "MPO": 1024, "PNG": 8300, "PPM": 8}
-# Of a TIFF: what says that a picture is a reduced copy of another one.
-_SUBFILE_TYPE, _REDUCED, _MOST_PAGES = 254, 1, 16
-
 GRAY_MODES = ("1", "L", "LA", "La")
 ENCODING: dict[str, dict[str, Any]] = {
     # 4:4:4: color at half the resolution would soften what was just restored.
@@ -65,7 +53,7 @@ class Photo:
 
 
 def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Reads an image file of one of `FORMATS`, the first picture of several that is no reduced copy.
+    """Reads an image file of one of `opening.FORMATS` or HEIF, the first picture of several that is no reduced copy.
 
     16 bits a channel become 8. CMYK becomes sRGB by its profile if it has one. Corrupt EXIF and profiles are ignored;
     of some, Pillow warns. A file whose picture is whole though its wrapping is damaged is read, with a warning in the
@@ -75,7 +63,7 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
         InterLCMError: the file can't be opened, isn't an image, isn't whole, or has more than `max_pixels` pixels.
     """
     path = Path(path)
-    with open_file(path) as stream, _pillow_without_limit():
+    with open_file(path) as stream, pillow_without_limits():
         try:
             return _decode(stream, max_pixels)
         # Pillow's decoders give up in many ways; warnings are raised where a program turned them into errors.
@@ -83,59 +71,10 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
             if photo := _decode_repaired(path, stream, max_pixels):
                 return photo
             if isinstance(error, UnidentifiedImageError):
-                gist = (
-                    f"of no format that is read: {', '.join(FORMATS)}" if path.stat().st_size else "the file is empty"
-                )
+                names = ", ".join((*FORMATS, HEIF))
+                gist = f"of no format that is read: {names}" if path.stat().st_size else "the file is empty"
                 raise InterLCMError(f"{path}: not an image ({gist})") from None
             raise InterLCMError(f"{path}: can't be read as an image ({error})") from error
-
-
-def open_file(path: Path) -> io.BufferedReader:
-    """Opens a file of bytes; a pipe or device, which may never end, isn't one.
-
-    Raises:
-        InterLCMError: it can't be opened, or isn't a file.
-    """
-    try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise InterLCMError(f"{path}: a folder, not an image")
-        if not stat.S_ISREG(kind):
-            raise InterLCMError(f"{path}: a pipe or device, not a file")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise InterLCMError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InterLCMError(f"{path}: can't be opened ({error.strerror})") from error
-
-
-def open_image(stream: io.BufferedIOBase, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An image whose header alone is read.
-
-    Raises:
-        UnidentifiedImageError: it isn't of one of `FORMATS`.
-        ValueError: it has, or claims to have, too many pixels.
-    """
-    start = stream.read(12)
-    if start[4:8] == b"ftyp" and start[8:12] not in (b"avif", b"avis"):
-        # Phones' HEIC; imported where such a file is met.
-        import pi_heif
-
-        pi_heif.register_heif_opener()
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
-    image = Image.open(stream, formats=[name for name in FORMATS if name in _known_formats()])
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ValueError(f"{width} x {height} pixels; up to {max_pixels // 10**6} million are read")
-    if width * height > size * PIXELS_PER_BYTE.get(image.format, max_pixels):
-        raise ValueError(f"the header claims {width} x {height} pixels, which {size} bytes can't hold")
-    return image
-
-
-def _known_formats() -> Collection[str]:
-    Image.init()
-    return Image.OPEN.keys()
 
 
 def _decode_repaired(path: Path, stream: io.BufferedIOBase, max_pixels: int) -> Photo | None:
@@ -151,7 +90,6 @@ def _decode_repaired(path: Path, stream: io.BufferedIOBase, max_pixels: int) -> 
 
 def _decode(stream: io.BufferedIOBase, max_pixels: int) -> Photo:
     with open_image(stream, max_pixels) as image:
-        _to_full_page(image, max_pixels)
         image.load()
         # Broken EXIF, which may fail in any way, is as good as none.
         with contextlib.suppress(Exception):
@@ -160,24 +98,6 @@ def _decode(stream: io.BufferedIOBase, max_pixels: int) -> Photo:
         opaque, alpha = _split_alpha(_eight_bits(image))
         rgb, icc = to_srgb(opaque, image.info.get("icc_profile"))
         return Photo(np.asarray(rgb), alpha, gray, read_metadata(image, icc))
-
-
-def _to_full_page(image: Image.Image, max_pixels: int) -> None:
-    """Turns to the first page of a TIFF that is no reduced copy of another, as cameras put one in front."""
-    if image.format != "TIFF" or not _is_reduced(image):
-        return
-    for page in range(1, min(image.n_frames, _MOST_PAGES)):
-        image.seek(page)
-        if not _is_reduced(image):
-            if image.width * image.height > max_pixels:
-                raise ValueError(f"{image.width} x {image.height} pixels; up to {max_pixels // 10**6} million are read")
-            return
-    image.seek(0)
-
-
-def _is_reduced(image: Image.Image) -> bool:
-    kind = image.tag_v2.get(_SUBFILE_TYPE, 0)
-    return isinstance(kind, int) and bool(kind & _REDUCED)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -198,28 +118,6 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, UInt8[np.ndarray, "H 
         alpha = np.asarray(rgba.getchannel("A"))
         image = rgba.convert("L") if image.mode in GRAY_MODES else rgba.convert("RGB")
     return (image.convert("L") if image.mode == "1" else image), alpha
-
-
-_limit_lock = threading.Lock()
-_limit_readers = 0
-_limit_of_pillow: int | None = None
-
-
-@contextlib.contextmanager
-def _pillow_without_limit() -> Iterator[None]:
-    """Pillow warns of real photos of 90 million pixels and refuses 180: its limit is lifted while any thread reads."""
-    global _limit_readers, _limit_of_pillow
-    with _limit_lock:
-        if not _limit_readers:
-            _limit_of_pillow, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        _limit_readers += 1
-    try:
-        yield
-    finally:
-        with _limit_lock:
-            _limit_readers -= 1
-            if not _limit_readers:
-                Image.MAX_IMAGE_PIXELS = _limit_of_pillow
 
 
 def write_photo(path: Path, pixels: UInt8[np.ndarray, "H W 3"], like: Photo | None = None) -> None:

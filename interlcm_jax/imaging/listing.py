@@ -3,12 +3,15 @@
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from interlcm_jax.errors import InterLCMError, printable
 
-# What files of the formats that `imaging.io` reads are called.
+_log = logging.getLogger(__name__)
+
+# What files of the formats that `imaging.opening` opens are called.
 READABLE = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"),
     *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
@@ -32,8 +35,8 @@ class Found(NamedTuple):
 def find_images(folder: str | Path) -> Found:
     """The images in a folder and its inner folders, links followed; says which files are passed over.
 
-    A folder that is reached twice, as by a link to a folder above it, is entered once. Hidden files, which systems
-    leave beside images, are passed over without a word.
+    A folder is searched once, under its own name, and a link to a folder above it isn't followed. Hidden files, which
+    systems leave beside images, are passed over without a word.
 
     Raises:
         InterLCMError: it isn't a folder, or there are no images in it and no folder that can't be entered.
@@ -44,23 +47,11 @@ def find_images(folder: str | Path) -> Found:
     images: list[Path] = []
     closed: list[Path] = []
     others: list[Path] = []
-    entered: set[str] = set()
-    for parent, inner, names in os.walk(
-        folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True
-    ):
-        real = os.path.realpath(parent)
-        if real in entered:
-            inner.clear()
-            continue
-        entered.add(real)
-        # A folder comes before the links that lead to it.
-        inner.sort(key=lambda name: (os.path.islink(os.path.join(parent, name)), name))
-        for name in names:
-            path = Path(parent, name)
-            if path.suffix.lower() in READABLE:
-                images.append(path)
-            elif not name.startswith("."):
-                others.append(path)
+    for path in _files(folder, closed):
+        if path.suffix.lower() in READABLE:
+            images.append(path)
+        elif not path.name.startswith("."):
+            others.append(path)
     images.sort(key=lambda path: path.relative_to(folder).as_posix())
     _say(folder, others)
     if not images and not closed:
@@ -68,12 +59,31 @@ def find_images(folder: str | Path) -> Found:
     return Found(images, closed)
 
 
+def _files(folder: Path, closed: list[Path]) -> Iterator[Path]:
+    """All files below; folders that can't be entered are added to `closed`."""
+    searched: set[str] = set()
+    links = [folder]
+    # Links are followed when all else is searched, so that none changes what other files are called.
+    for start in links:
+        real = os.path.realpath(start)
+        if start != folder and (real in searched or Path(os.path.realpath(start.parent)).is_relative_to(real)):
+            _log.warning(
+                "%s: a link passed over, as it leads to a folder that is searched already", printable(str(start))
+            )
+            continue
+        for parent, inner, names in os.walk(start, onerror=lambda error: closed.append(Path(error.filename))):
+            searched.add(os.path.realpath(parent))
+            yield from (Path(parent, name) for name in names)
+            links += [Path(parent, name) for name in sorted(inner) if os.path.islink(os.path.join(parent, name))]
+            inner[:] = [name for name in inner if os.path.realpath(os.path.join(parent, name)) not in searched]
+
+
 def _say(folder: Path, others: list[Path]) -> None:
     if not others:
         return
     kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
     names = ", ".join(path.relative_to(folder).as_posix() for path in sorted(others)[:_NAMED])
-    logging.getLogger(__name__).warning(
+    _log.warning(
         "%s: passed over %d files, whose names are no image's (%s): %s",
         printable(str(folder)),
         len(others),

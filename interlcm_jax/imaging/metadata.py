@@ -21,7 +21,7 @@ EXIF_DROPPED = tuple(
     ExifTags.Base[name].value
     for name in ("ExifImageWidth", "ExifImageHeight", "ExifInteroperabilityOffset", "MakerNote")
 )
-# Pillow reads no larger profile or text out of a PNG.
+# Other programs with Pillow read no larger profile or text out of a PNG.
 PNG_ICC_BYTES = PNG_TEXT_BYTES = 2**20
 # A JPEG segment holds 65,533 bytes, for XMP its name included.
 JPEG_EXIF_BYTES, JPEG_XMP_BYTES = 65_533, 65_504

@@ -1,5 +1,9 @@
 import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -95,3 +99,59 @@ def test_a_disk_without_space_is_told_beforehand(tmp_path):
     check_space(tmp_path, 1)
     with pytest.raises(InterLCMError, match=rf"^{tmp_path}: the disk is too full: 1000000000\.00 GB are needed"):
         check_space(tmp_path, 10**18)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from interlcm_jax.files.atomic import whole_file, whole_folder
+with whole_file(Path(sys.argv[1], "a.png")) as file, whole_folder(Path(sys.argv[1], "model")) as folder:
+    file.write_text("half")
+    (folder / "weights").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_behind(folder):
+    """A file and a folder of a process that was killed."""
+    assert subprocess.run([sys.executable, "-c", KILLED, folder], timeout=60).returncode == -signal.SIGKILL
+    left = sorted(folder.iterdir())
+    assert len(left) == 2
+    return left
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_what_a_killed_process_left_is_cleared_at_the_next_run(tmp_path):
+    leave_behind(tmp_path)
+    # Of other programs, and a download that can be gone on with.
+    others = [tmp_path / name for name in (".theirs.partial", ".a.0123456789abcdef.partial", "w.pth.01.partial")]
+    for path in others:
+        path.write_text("theirs")
+    with whole_file(tmp_path / "b.png") as path:
+        path.write_text("new")
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "b.png"])
+
+
+def test_what_a_process_at_work_writes_is_left_alone(tmp_path):
+    program = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "print(flush=True); sys.stdin.read()")
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with whole_file(tmp_path / "b.png") as path:
+            path.touch()
+        other.stdin.close()
+        assert other.wait(60) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "model"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_what_another_machine_left_is_cleared_after_a_day(tmp_path):
+    for number, left in enumerate(leave_behind(tmp_path)):
+        head, _, tail = left.name.rpartition("-")[0].rpartition(".")
+        left.rename(left.with_name(f"{head}.{number:08x}-{tail.split('-')[1]}-{'0' * 16}.partial"))
+    fresh, old = sorted(tmp_path.iterdir())
+    yesterday = time.time() - 90_000
+    os.utime(old, (yesterday, yesterday))
+    with whole_file(tmp_path / "b.png") as path:
+        path.touch()
+    assert sorted(tmp_path.iterdir()) == sorted([fresh, tmp_path / "b.png"])

@@ -1,5 +1,6 @@
 """Addresses of buckets where paths are wanted: told from paths, and refused before anything is made of them."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import evaluate
 import train
 from interlcm_jax.cli.main import main
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_local
+from interlcm_jax.files.paths import check_local, expand_home
 
 SMOKE = str(Path(train.__file__).with_name("configs") / "smoke.py")
 
@@ -36,6 +37,41 @@ def test_an_address_is_refused(tmp_path, monkeypatch, capsys, command, arguments
     assert command(arguments) == 2
     assert "is an address, but only paths of this machine are taken" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "missing"),
+    [
+        (main, ["restore", "~/in/*.png", "--out=~/out"], "in/*.png"),
+        (main, ["restore", "in.png", "-o=~/out", "--model=~/model"], "model"),
+        (main, ["dataset", "~/faces", "--out=~/out"], "faces"),
+        (evaluate.main, ["--restored=~/restored"], "restored"),
+        (train.main, ["~/config.py"], "config.py"),
+    ],
+)
+def test_the_home_folder_is_found_where_a_shell_leaves_it(home, monkeypatch, capsys, command, arguments, missing):
+    monkeypatch.chdir(home)
+    assert command(arguments) == 2
+    assert str(home / missing) in capsys.readouterr().err
+    assert list(home.iterdir()) == []
+
+
+def test_results_go_to_the_home_folder(home):
+    arguments = argparse.Namespace(out=Path("~/out"), inputs=[Path("~/a.png"), Path("~nobody-here/b")], json=True, n=3)
+    expand_home(arguments)
+    assert vars(arguments) == {
+        "out": home / "out",
+        "inputs": [home / "a.png", Path("~nobody-here/b")],
+        "json": True,
+        "n": 3,
+    }
 
 
 @pytest.mark.parametrize(

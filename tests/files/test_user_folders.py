@@ -36,6 +36,9 @@ def test_the_environment_names_others(monkeypatch):
         monkeypatch.setenv(name, folder)
     monkeypatch.setattr(sys, "platform", "linux")
     assert (cache_folder(), models_folder()) == (Path("/cache/interlcm_jax"), Path("/data/interlcm_jax/models"))
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv(VARIABLES[0], "~/kept")
+    assert cache_folder() == Path("/home/someone/kept")
     for name, folder in zip(VARIABLES[:2], ("/my/cache", "/my/models"), strict=True):
         monkeypatch.setenv(name, folder)
     assert (cache_folder(), models_folder()) == (Path("/my/cache"), Path("/my/models"))

@@ -45,6 +45,16 @@ def test_links_are_followed_without_circles(tmp_path):
     assert names(tmp_path / "link") == names(tmp_path / "album")
 
 
+@pytest.mark.parametrize("target", [".", "album", "album/b", "album/b/deep"])
+def test_links_to_what_is_searched_already_change_nothing(tmp_path, caplog, target):
+    put(tmp_path, "album/a/x.png", "album/b/y.png", "album/b/deep/z.png", "elsewhere.png")
+    before = names(tmp_path / "album")
+    # Also one that is met first, and one that leads above the folder, to whatever else is there.
+    (tmp_path / "album" / "a" / "link").symlink_to(tmp_path / target)
+    assert names(tmp_path / "album") == before
+    assert "album/a/link: a link passed over, as it leads to a folder that is searched already" in caplog.text
+
+
 def test_a_folder_without_images_and_what_is_no_folder(tmp_path):
     with pytest.raises(InterLCMError, match=r"no images in this folder \(.avif, .bmp, "):
         find_images(tmp_path)

@@ -3,17 +3,22 @@
 import io
 import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
-import pi_heif
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from interlcm_jax.data.images import check_header
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.imaging.io import read_photo, write_photo
 from tests.imaging.odd_images import gradient, srgb_profile
+
+# 96 x 64 pixels, to be turned by 90 degrees, with a description.
+PHONE = Path(__file__).parent / "gradient.heic"
 
 
 @pytest.mark.parametrize(
@@ -26,30 +31,44 @@ def test_formats_beside_the_usual(tmp_path, suffix, options, most):
     assert pixels.shape == (48, 64, 3)
 
 
-def test_heic_is_read_by_its_content(tmp_path, monkeypatch):
-    # Nothing here writes HEIC: the file has the brand of one, and its decoder is stood in for.
-    opened = []
-
-    def register():
-        opened.append(True)
-        Image.register_open("HEIF", Whole, lambda prefix: prefix[4:8] == b"ftyp" and prefix[8:12] == b"heic")
-
-    monkeypatch.setattr(pi_heif, "register_heif_opener", register)
-    monkeypatch.setitem(Image.OPEN, "HEIF", (Whole, None))
-    data = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"heic", 0, b"mif1", b"heic")
-    (tmp_path / "IMG_0001.HEIC").write_bytes(data)
-    assert read_photo(tmp_path / "IMG_0001.HEIC").pixels.shape == (4, 6, 3)
-    assert opened
+def test_heic_is_turned_once_and_keeps_its_exif(tmp_path):
+    photo = read_photo(PHONE)
+    assert np.abs(photo.pixels.astype(int) - np.rot90(gradient(64, 96), -1)).mean() < 4
+    write_photo(tmp_path / "a.png", photo.pixels, photo)
+    again = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(again.pixels, photo.pixels)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.getexif()[ExifTags.Base.ImageDescription] == "A photo"
 
 
-class Whole(Image.Image):
-    """An opened image, as a plugin gives it."""
+def test_heic_under_another_name(tmp_path):
+    # As programs that send photos on name them.
+    (tmp_path / "photo.jpg").write_bytes(PHONE.read_bytes())
+    assert read_photo(tmp_path / "photo.jpg").pixels.shape == (96, 64, 3)
 
-    def __init__(self, stream=None, name=None):
-        super().__init__()
-        self.format = "HEIF"
-        other = Image.new("RGB", (6, 4))
-        self.im, self._mode, self._size = other.im, other.mode, other.size
+
+@pytest.mark.parametrize("part", [0.02, 0.2, 0.5, 0.99])
+def test_a_truncated_heic(tmp_path, part):
+    data = PHONE.read_bytes()
+    (tmp_path / "a.heic").write_bytes(data[: int(part * len(data))])
+    with pytest.raises(InterLCMError, match=r"a\.heic: "):
+        read_photo(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize("kind", [b"\xffxif", b"Ex\xe9f", b"Exi\xa7"])
+def test_a_heic_with_an_item_of_an_unknown_kind_is_refused(tmp_path, kind):
+    (tmp_path / "a.heic").write_bytes(PHONE.read_bytes().replace(b"\0\0Exif", b"\0\0" + kind, 1))
+    with pytest.raises(InterLCMError, match=r"a\.heic: .*\(an item of the unknown kind"):
+        read_photo(tmp_path / "a.heic")
+
+
+def test_decoders_are_imported_only_where_such_a_file_is_met(tmp_path):
+    names = [str(tmp_path / "a.jpg"), str(tmp_path / "a.png")]
+    for name in names:
+        Image.fromarray(gradient()).save(name)
+    program = "import sys; from interlcm_jax.imaging.io import read_photo; [read_photo(name) for name in sys.argv[1:]]"
+    program += "; assert not sys.modules.keys() & {'pi_heif', 'PIL.AvifImagePlugin', 'PIL.PcdImagePlugin'}"
+    subprocess.run([sys.executable, "-c", program, *names], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("kind", ["full", "reduced alone", "wrong type"])
@@ -120,3 +139,16 @@ def test_what_is_written_is_read(tmp_path, target, what):
     write_photo(tmp_path / f"out{target}", photo.pixels, photo)
     again = read_photo(tmp_path / f"out{target}").pixels
     assert np.abs(again.astype(int) - photo.pixels).max() <= (0 if target in (".png", ".tif", ".bmp") else 30)
+
+
+def test_a_png_is_read_however_large_its_profile_and_texts_are(tmp_path):
+    profile = bytearray(srgb_profile()) + os.urandom(3_000_000)
+    profile[:4] = struct.pack(">I", len(profile))
+    info, limit = PngInfo(), PngImagePlugin.MAX_TEXT_CHUNK
+    info.add_text("packed", "x" * 3_000_000, zip=True)
+    info.add_itxt("kept", "a text", zip=True)
+    Image.fromarray(gradient()).save(tmp_path / "a.png", icc_profile=bytes(profile), pnginfo=info)
+    photo = read_photo(tmp_path / "a.png")
+    assert np.abs(photo.pixels.astype(int) - gradient()).max() <= 2
+    assert photo.metadata.text == (("kept", "a text"),)
+    assert limit == PngImagePlugin.MAX_TEXT_CHUNK
