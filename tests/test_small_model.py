@@ -1,5 +1,6 @@
 """The model that the package carries: what is shipped, and that it restores a photograph it never saw."""
 
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from interlcm_jax.metrics.image import ssim
 from interlcm_jax.metrics.sharpness import laplacian_variance
 from interlcm_jax.model_folder import NETWORKS, read_config, weights_file
 
-PHOTO = Path(__file__).parent.parent / "docs" / "astronaut.jpg"
+REPOSITORY = Path(__file__).parent.parent
+PHOTO = REPOSITORY / "docs" / "astronaut.jpg"
 # Rows and columns of scikit-image's portrait that the photo shows, and of the face in it.
 SHOWN = (slice(0, 340), slice(60, 400))
 FACE = (slice(70, 180), slice(115, 215))
@@ -36,8 +38,14 @@ def test_it_is_whole_small_and_says_its_license():
     assert {entry["license"] for entry in config.weights.values()} == {"CC BY-NC-SA 4.0"}
     assert set(config.weights) == set(NETWORKS)
     assert "CC BY-NC-SA 4.0" in (SMALL / "README.md").read_text()
-    assert (SMALL / "LICENSE").read_text().startswith("Creative Commons Attribution-NonCommercial-ShareAlike 4.0")
     assert files("interlcm_jax").joinpath("weights/small/config.json").is_file()
+
+
+def test_the_packages_license_names_that_of_the_weights():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0 AND CC-BY-NC-SA-4.0"
+    titles = [(REPOSITORY / file).read_text().strip().splitlines()[0].strip() for file in project["license-files"]]
+    assert titles == ["Apache License", "Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International"]
 
 
 @pytest.mark.usefixtures("no_download")

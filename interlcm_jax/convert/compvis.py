@@ -7,13 +7,16 @@ names are turned into diffusers', whose tables then take over.
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from interlcm_jax.errors import WeightsError, describe
+from interlcm_jax.errors import InterLCMError, WeightsError, describe
 from interlcm_jax.files.safetensors import LazyTensor
+from interlcm_jax.models.config import NetworkConfig
 from interlcm_jax.models.controlnet import ControlNetConfig
 from interlcm_jax.models.unet import UNetConfig
 from interlcm_jax.models.vae import VAEConfig
 
+Config = TypeVar("Config", bound=NetworkConfig)
 _Weights = dict[str, LazyTensor]
 
 # Where each network stands in a checkpoint, or in a file of its own.
@@ -45,7 +48,7 @@ def read_unet(tensors: Mapping[str, LazyTensor], origin: Path) -> tuple[UNetConf
     }
     if "time_embed.cond_proj.weight" in unet:
         sizes["time_cond_proj_dim"] = _shape(unet, "time_embed.cond_proj.weight", 2, origin)[1]
-    config = UNetConfig(**sizes)
+    config = _config(UNetConfig, sizes, origin)
     modules = _encoder_modules(blocks, layers) | {"out.0": "conv_norm_out", "out.2": "conv_out"}
     for i, kind in enumerate(config.up_block_types):
         first = i * (layers + 1)
@@ -65,11 +68,11 @@ def read_controlnet(tensors: Mapping[str, LazyTensor], origin: Path) -> tuple[Co
     hints = _numbers(controlnet, r"input_hint_block\.(\d+)\.weight$")
     # Convolutions come in pairs; the second of each widens, and the last one leads to the UNet's width.
     widths = [_shape(controlnet, f"input_hint_block.{i}.weight", 4, origin)[0] for i in (0, *hints[2:-1:2])]
-    config = ControlNetConfig(
-        **sizes,
-        conditioning_channels=_shape(controlnet, "input_hint_block.0.weight", 4, origin)[1],
-        conditioning_embedding_out_channels=tuple(widths),
-    )
+    sizes |= {
+        "conditioning_channels": _shape(controlnet, "input_hint_block.0.weight", 4, origin)[1],
+        "conditioning_embedding_out_channels": tuple(widths),
+    }
+    config = _config(ControlNetConfig, sizes, origin)
     hint, blocks = "controlnet_cond_embedding", len(config.block_out_channels)
     modules = _encoder_modules(blocks, layers) | {"middle_block_out.0": "controlnet_mid_block"}
     modules |= {f"zero_convs.{i}.0": f"controlnet_down_blocks.{i}" for i in range(blocks * (layers + 1))}
@@ -82,15 +85,15 @@ def read_vae(tensors: Mapping[str, LazyTensor], origin: Path) -> tuple[VAEConfig
     """Sizes and weights, still unread and by diffusers' keys, of the autoencoder in a checkpoint; as `read_unet`."""
     vae = _part(tensors, _VAE, "encoder.down.0.block.0.conv1.weight", origin, "autoencoder")
     levels, layers = (len(_numbers(vae, p)) for p in (r"encoder\.down\.(\d+)\.", r"encoder\.down\.0\.block\.(\d+)\."))
-    config = VAEConfig(
-        in_channels=_shape(vae, "encoder.conv_in.weight", 4, origin)[1],
-        out_channels=_shape(vae, "decoder.conv_out.weight", 4, origin)[0],
-        block_out_channels=tuple(
-            _shape(vae, f"encoder.down.{i}.block.0.conv1.weight", 4, origin)[0] for i in range(levels)
-        ),
-        layers_per_block=layers,
-        latent_channels=_shape(vae, "post_quant_conv.weight", 4, origin)[1],
-    )
+    widths = [_shape(vae, f"encoder.down.{i}.block.0.conv1.weight", 4, origin)[0] for i in range(levels)]
+    sizes = {
+        "in_channels": _shape(vae, "encoder.conv_in.weight", 4, origin)[1],
+        "out_channels": _shape(vae, "decoder.conv_out.weight", 4, origin)[0],
+        "block_out_channels": tuple(widths),
+        "layers_per_block": layers,
+        "latent_channels": _shape(vae, "post_quant_conv.weight", 4, origin)[1],
+    }
+    config = _config(VAEConfig, sizes, origin)
     modules = {}
     for side in ("encoder", "decoder"):
         modules[f"{side}.norm_out"] = f"{side}.conv_norm_out"
@@ -107,6 +110,13 @@ def read_vae(tensors: Mapping[str, LazyTensor], origin: Path) -> tuple[VAEConfig
     return config, _renamed(vae, modules | shortcuts, origin)
 
 
+def _config(kind: type[Config], sizes: Mapping[str, Any], origin: Path) -> Config:
+    try:
+        return kind(**sizes)
+    except InterLCMError as error:
+        raise InterLCMError(f"{origin}: {error}") from error
+
+
 def _part(tensors: Mapping[str, LazyTensor], prefixes: tuple[str, ...], sign: str, origin: Path, what: str) -> _Weights:
     """The tensors of one network by their keys without its prefix."""
     prefix = next((prefix for prefix in prefixes if prefix + sign in tensors), None)
@@ -115,7 +125,7 @@ def _part(tensors: Mapping[str, LazyTensor], prefixes: tuple[str, ...], sign: st
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _encoder_sizes(unet: _Weights, origin: Path) -> dict[str, object]:
+def _encoder_sizes(unet: _Weights, origin: Path) -> dict[str, Any]:
     """The sizes that UNet and ControlNet share. Heads and norms are Stable Diffusion 1's: no weight tells them."""
     if "label_emb.0.0.weight" in unet:
         raise WeightsError(origin, ["a UNet of Stable Diffusion XL; only Stable Diffusion 1's is implemented"])

@@ -157,8 +157,10 @@ def checkpoint(unet, vae):
     return prefixed("unet", unet) | prefixed("vae", vae) | others
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("form", ["safetensors", "bare.sft", "CKPT"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [*((name, "safetensors") for name in CASES), ("vae", "bare.sft"), ("controlnet", "bare.sft"), ("vae", "CKPT")],
+)
 def test_one_file_holds_what_diffusers_finds_in_it(networks, tmp_path, name, form):
     network, state = networks[name]
     path = tmp_path / f"model.{form}"
