@@ -69,7 +69,8 @@ class NetworkConfig:
                 # What a network may be without says so by its default.
                 problems += _out_of_range(key, value, 0 if field.default == 0 else 1)
             elif field.name in values:
-                problems.append(f"{key}={repr(value)[:40]} (must be {inspect.formatannotation(field.type)})")
+                written = list(value) if isinstance(value, tuple) else value
+                problems.append(f"{key}={repr(written)[:40]} (must be {inspect.formatannotation(field.type)})")
         return problems
 
     def to_json(self) -> dict[str, Any]:

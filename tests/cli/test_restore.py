@@ -127,7 +127,7 @@ def test_what_is_there_is_skipped(model, tmp_path, capsys, monkeypatch):
         (["a.png", "-o", "out", "--batch-size", "0"], "batch_size is 0, but must be an integer from 1"),
         (["a.png", "-o", "out", "--seed", "-1"], "seed is -1"),
         (["a.png", "-o", "out", "--num-network-calls", "0"], "num_network_calls is 0"),
-        (["a.png", "-o", "out", "--upscale", "0"], "upscale is 0.0, but must be from 1 to 16"),
+        (["a.png", "-o", "out", "--upscale", "0"], "upscale is 0.0, but must be a number from 1 to 16"),
         (["a.png", "-o", "out", "--fidelity", "2"], "fidelity is 2.0, but must be a number from 0 to 1"),
         (["a.png", "-o", "out", "--workers", "0"], "--workers is 0"),
         (["a.png", "-o", "out", "--process-id", "0"], "belong together: give all three"),

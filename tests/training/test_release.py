@@ -116,7 +116,7 @@ def test_the_command_writes_pytorchs_files(run, tmp_path):
     pytest.importorskip("torch")
     assert main(["export", str(run[0]), "--raw", "--step", "7", "-o", str(tmp_path / "out")]) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"lcm", "clip", "visual_encoder.pth", "spatial_encoder.pth"}
+    assert names == {"lcm", "clip", "interlcm.json", "visual_encoder.pth", "spatial_encoder.pth"}
 
 
 def test_what_is_not_there_is_named(run, tmp_path, capsys):
