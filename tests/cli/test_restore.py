@@ -1,9 +1,12 @@
 """`interlcm restore` in process: what its options do, what it says, its exit codes, and how it is stopped."""
 
 import errno
+import gc
 import json
 import os
 import shutil
+import signal
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -236,4 +239,22 @@ def test_ctrl_c_while_a_picture_is_written(model, tmp_path, monkeypatch):
     answering(monkeypatch, lambda image: image)
     monkeypatch.setattr(os, "replace", interrupted)
     assert restore(model, "a.png", "-o", "out") == 130
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heeded_wherever_it_comes(model, tmp_path, monkeypatch, capsys, number):
+    def collected(phase, info):
+        gc.callbacks.remove(collected)
+        signal.raise_signal(number)
+
+    def interrupted(image):
+        gc.callbacks.append(collected)
+        gc.collect()
+        time.sleep(10)
+
+    answering(monkeypatch, interrupted)
+    assert restore(model, face(tmp_path / "a.png"), "-o", "out") == 130
+    assert "interlcm: interrupted" in capsys.readouterr().err
     assert names(tmp_path / "out") == []
