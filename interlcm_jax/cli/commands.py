@@ -9,7 +9,6 @@ from interlcm_jax.cli import add, align, compile, convert, dataset, download, ex
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.paths import check_paths, expand_home
 from interlcm_jax.runtime.platform import platform_problem
-from interlcm_jax.runtime.signals import ending_signals
 
 
 def run(argv: Sequence[str] | None) -> int:
@@ -17,9 +16,6 @@ def run(argv: Sequence[str] | None) -> int:
 
     Returns:
         Exit code: 0 all done, 1 some inputs failed, 2 the request can't be carried out.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="interlcm", description="Few-step blind face restoration in JAX.")
     parser.add_argument("--version", action="version", version=f"interlcm-jax {__version__}")
@@ -30,8 +26,7 @@ def run(argv: Sequence[str] | None) -> int:
     try:
         expand_home(arguments)
         check_paths(arguments)
-        with ending_signals():
-            return arguments.run(arguments)
+        return arguments.run(arguments)
     except InterLCMError as error:
         print(f"interlcm: {error}", file=sys.stderr)
         return 2

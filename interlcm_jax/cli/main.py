@@ -10,9 +10,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code, see `commands.run`."""
     try:
         # Imported here, as that takes a moment in which Ctrl-C may come too.
-        from interlcm_jax.cli.commands import run
+        from interlcm_jax.runtime.signals import ending_signals
 
-        return run(argv)
+        with ending_signals():
+            from interlcm_jax.cli.commands import run
+
+            return run(argv)
     except KeyboardInterrupt:
         print("interlcm: interrupted", file=sys.stderr)
         return _INTERRUPTED

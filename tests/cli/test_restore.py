@@ -242,7 +242,6 @@ def test_ctrl_c_while_a_picture_is_written(model, tmp_path, monkeypatch):
     assert names(tmp_path / "out") == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_heeded_wherever_it_comes(model, tmp_path, monkeypatch, capsys, number):
     def collected(phase, info):

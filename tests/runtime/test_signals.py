@@ -2,8 +2,10 @@
 
 import gc
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,13 @@ def as_another_error(number):
         raise ValueError("while checking equality") from None
 
 
+def during_an_import(number):
+    (Path.cwd() / "interrupted.py").write_text(f"import signal; signal.raise_signal({int(number)}); whole = True")
+    import interrupted
+
+    assert interrupted.whole
+
+
 def caught(number):
     try:
         signal.raise_signal(number)
@@ -33,10 +42,12 @@ def caught(number):
         return
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("lost", [in_the_collector, as_another_error, caught])
-def test_a_signal_is_not_lost(number, lost, monkeypatch):
+@pytest.mark.parametrize("lost", [in_the_collector, as_another_error, during_an_import, caught])
+def test_a_signal_is_not_lost(number, lost, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "interrupted", raising=False)
     monkeypatch.setattr("interlcm_jax.runtime.signals._PATIENCE", 0.05)
 
     def work():
@@ -48,6 +59,11 @@ def test_a_signal_is_not_lost(number, lost, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         work()
     assert signal.getsignal(number) is before
+
+
+def test_a_block_that_ends_all_the_same_was_interrupted():
+    with pytest.raises(KeyboardInterrupt), ending_signals():
+        caught(signal.SIGTERM)
 
 
 def test_other_errors_stay_what_they_are():
