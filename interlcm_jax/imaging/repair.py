@@ -59,6 +59,9 @@ def repairs(stream: io.BufferedIOBase) -> Iterator[Repaired]:
 def _completed_jpeg(data: bytes, start: int) -> Iterator[Repaired]:
     problems = [f"{start} bytes stand before the picture"] if start else []
     if not data.rstrip(b"\0").endswith(JPEG_END):
+        # With more behind it, it is a preview within a file of another format.
+        if start and _decoded(data) is not None:
+            return
         data = data + JPEG_END
         problems.append("the end is missing")
         if not _is_whole(data):

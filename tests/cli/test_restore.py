@@ -122,7 +122,7 @@ def test_what_is_there_is_skipped(model, tmp_path, capsys, monkeypatch):
     [
         (["a.png", "-o", "file"], "file: the folder can't be made (File exists)"),
         (["a.png", "-o", "file/out"], "file/out: the folder can't be made (Not a directory)"),
-        (["empty", "-o", "out"], "empty: no images in this folder (.avif, "),
+        (["empty", "-o", "out"], "empty: no images in this folder (.apng, "),
         (["a.png", "-o", "out", "--model", "absent"], "absent: no such file or folder"),
         (["a.png", "-o", "out", "--model", "empty"], "empty: not a model folder (no config.json)"),
         (["a.png", "-o", "out", "--model", "file"], "file: not a model folder"),

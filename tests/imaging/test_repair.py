@@ -57,6 +57,12 @@ def test_half_a_jpeg_is_refused(tmp_path, share):
         read_photo(tmp_path / "half.jpg")
 
 
+def test_the_preview_within_a_file_of_another_format_is_not_taken_for_the_picture(tmp_path):
+    (tmp_path / "a.psd").write_bytes(b"8BPS" + bytes(500) + jpeg() + np.random.default_rng(0).bytes(50_000))
+    with pytest.raises(InterLCMError, match=r"a\.psd: not an image"):
+        read_photo(tmp_path / "a.psd")
+
+
 @pytest.mark.parametrize("name", [b"tEXt", b"pHYs"])
 def test_a_png_whose_chunk_without_pixels_is_damaged(tmp_path, caplog, name):
     data = bytearray(png(Comment="a text"))

@@ -143,5 +143,5 @@ def test_folders_for_other_files_are_reserved():
 
 def test_a_folder_without_images():
     Path("empty").mkdir()
-    with pytest.raises(InterLCMError, match=r"empty: no images in this folder \(\.avif, "):
+    with pytest.raises(InterLCMError, match=r"empty: no images in this folder \(\.apng, "):
         pairs("empty")
