@@ -22,6 +22,7 @@ from tqdm import tqdm
 from interlcm_jax.errors import InterLCMError, printable
 from interlcm_jax.files.paths import check_paths, expand_home
 from interlcm_jax.runtime.platform import platform_problem
+from interlcm_jax.runtime.signals import ending_signals
 
 if TYPE_CHECKING:
     from interlcm_jax.evaluation.restoring import Restored
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         expand_home(arguments)
         check_paths(arguments)
-        return run(arguments)
+        with ending_signals():
+            return run(arguments)
     except InterLCMError as error:
         _print(f"evaluate: {error}", sys.stderr)
         return 2

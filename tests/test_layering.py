@@ -200,7 +200,7 @@ def test_files_are_short():
         # Only LPIPS needs these, and they take seconds to import.
         ("interlcm_jax.pipeline", {"lpips_j", "flaxmodels", "h5py"}),
         # The command's --help and its errors needn't wait for JAX.
-        ("interlcm_jax.cli.main", {"jax", "flax", "lpips_j", "flaxmodels", "h5py"}),
+        ("interlcm_jax.cli.commands", {"jax", "flax", "lpips_j", "flaxmodels", "h5py"}),
     ],
 )
 def test_importing_does_no_work(module, absent):

@@ -1,45 +1,21 @@
-"""The `interlcm` command: runs a subcommand, and turns a user's errors into one message and exit code 2."""
+"""The `interlcm` command."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-
-from interlcm_jax import __version__
-from interlcm_jax.cli import add, align, compile, convert, dataset, download, export, parity, restore
-from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_paths, expand_home
-from interlcm_jax.runtime.platform import platform_problem
 
 _INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Returns:
-        Exit code: 0 all done, 1 some inputs failed, 2 the request can't be carried out.
-    """
-    parser = argparse.ArgumentParser(prog="interlcm", description="Few-step blind face restoration in JAX.")
-    parser.add_argument("--version", action="version", version=f"interlcm-jax {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (restore, download, convert, add, export, compile, parity, align, dataset):
-        module.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    """Runs the command; returns the exit code, see `commands.run`."""
     try:
-        expand_home(arguments)
-        check_paths(arguments)
-        return arguments.run(arguments)
-    except InterLCMError as error:
-        print(f"interlcm: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"interlcm: {error.filename or arguments.command}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except Exception:
-        if (problem := platform_problem()) is None:
-            raise
-        print(f"interlcm: {problem}", file=sys.stderr)
-        return 2
+        # Imported here, as that takes a moment in which Ctrl-C may come too.
+        from interlcm_jax.runtime.signals import ending_signals
+
+        with ending_signals():
+            from interlcm_jax.cli.commands import run
+
+            return run(argv)
     except KeyboardInterrupt:
         print("interlcm: interrupted", file=sys.stderr)
         return _INTERRUPTED

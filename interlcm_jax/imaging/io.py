@@ -15,7 +15,7 @@ from interlcm_jax.errors import InterLCMError, printable
 from interlcm_jax.files.atomic import whole_file
 from interlcm_jax.imaging.metadata import Metadata, read_metadata, save_options, to_srgb
 from interlcm_jax.imaging.opening import FORMATS, HEIF, MAX_PIXELS, open_file, open_image, pillow_without_limits
-from interlcm_jax.imaging.repair import repair
+from interlcm_jax.imaging.repair import repairs
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 GRAY_MODES = ("1", "L", "LA", "La")
@@ -57,7 +57,7 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
 
     16 bits a channel become 8. CMYK becomes sRGB by its profile if it has one. Corrupt EXIF and profiles are ignored;
     of some, Pillow warns. A file whose picture is whole though its wrapping is damaged is read, with a warning in the
-    log (see `imaging.repair`).
+    log (see `repair.repairs`).
 
     Raises:
         InterLCMError: the file can't be opened, isn't an image, isn't whole, or has more than `max_pixels` pixels.
@@ -79,12 +79,12 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
 
 def _decode_repaired(path: Path, stream: io.BufferedIOBase, max_pixels: int) -> Photo | None:
     """The photo in a file with small damage; None where there is none, or more is lost."""
-    stream.seek(0)
     with contextlib.suppress(Exception):
-        if found := repair(stream.read()):
-            photo = _decode(io.BytesIO(found.data), max_pixels)
-            logging.getLogger(__name__).warning("%s: %s", printable(str(path)), found.problem)
-            return photo
+        for found in repairs(stream):
+            with contextlib.suppress(Exception):
+                photo = _decode(io.BytesIO(found.data), max_pixels)
+                logging.getLogger(__name__).warning("%s: %s", printable(str(path)), found.problem)
+                return photo
     return None
 
 

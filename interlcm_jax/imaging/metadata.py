@@ -101,7 +101,7 @@ def _dpi(value: object) -> tuple[float, float] | None:
         x, y = (float(v) for v in value)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return (x, y) if min(x, y) >= 1 and max(x, y) <= 65_535 else None
+    return (x, y) if 1 <= x <= 65_535 and 1 <= y <= 65_535 else None
 
 
 def to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:

@@ -65,7 +65,8 @@ def open_image(stream: io.BufferedIOBase, max_pixels: int = MAX_PIXELS) -> Image
         _to_full_page(image)
     _check_pixels(image.size, max_pixels)
     width, height = image.size
-    if width * height > size * PIXELS_PER_BYTE.get(image.format, max_pixels):
+    kind = "JPEG" if image.info.get("compression") == "jpeg" else image.format
+    if width * height > size * PIXELS_PER_BYTE.get(kind, max_pixels):
         raise ValueError(f"the header claims {width} x {height} pixels, which {size} bytes can't hold")
     return image
 

@@ -1,9 +1,7 @@
 """Which files are restored, and where each result goes."""
 
 import glob
-import itertools
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +9,7 @@ from typing import NamedTuple
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.imaging.io import SUFFIXES
 from interlcm_jax.imaging.listing import find_images
+from interlcm_jax.photos.names import name_results
 
 RESTORED_FACES, COMPARISONS = "restored_faces", "comparisons"
 
@@ -30,7 +29,7 @@ def plan(
     save_faces: bool = False,
     comparison: bool = False,
 ) -> list[Job]:
-    """Pairs of input file and output file; a folder's inner folders are kept, and no two outputs share a name.
+    """Pairs of input file and output file; a folder's inner folders are kept; `names.name_results` names the outputs.
 
     Args:
         inputs: files, folders, and patterns such as `photos/**/*.jpg`. A file that doesn't exist is a job
@@ -46,23 +45,8 @@ def plan(
     """
     if suffix.lower() not in SUFFIXES:
         raise InterLCMError(f"suffix is {suffix!r}, but must be one of {', '.join(SUFFIXES)}")
-    sources = list(_sources([Path(path) for path in inputs], out))
-    # a.jpg and a.png keep their suffixes: so a result never takes the name that another image's had in an earlier run.
-    suffixes: defaultdict[Path, set[str]] = defaultdict(set)
-    for _, name in sources:
-        suffixes[name.with_suffix("")].add(name.suffix)
-    taken: set[Path] = set()
-    # For each name the numbers not tried yet: a thousand files of one name needn't try the first ones again.
-    numbers: defaultdict[Path, Iterator[int]] = defaultdict(lambda: itertools.count(2))
-    jobs = []
-    for source, name in sources:
-        kept = name.stem if len(suffixes[name.with_suffix("")]) == 1 else name.name
-        # The same name from two folders: the later ones get a number.
-        first = target = out / name.parent / f"{kept}{suffix}"
-        while target in taken:
-            target = first.with_name(f"{kept}_{next(numbers[first])}{suffix}")
-        taken.add(target)
-        jobs.append(Job(source, target))
+    names = name_results(_sources([Path(path) for path in inputs], out), suffix)
+    jobs = [Job(source, out / name) for source, name in names.items()]
     originals = {_real(source) for source, _ in jobs}
     if replaced := [str(target) for _, target in jobs if _real(target) in originals]:
         raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
@@ -80,7 +64,7 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _sources(inputs: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
-    """Input files, and what to call each one's result under the output folder."""
+    """Input files, and what of each one's path its result keeps."""
     for path in inputs:
         # os.path, as Path raises where a folder on the way is closed to us: that is left to reading.
         if os.path.isdir(path):

@@ -1,9 +1,12 @@
 """`interlcm restore` in process: what its options do, what it says, its exit codes, and how it is stopped."""
 
 import errno
+import gc
 import json
 import os
 import shutil
+import signal
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -119,7 +122,7 @@ def test_what_is_there_is_skipped(model, tmp_path, capsys, monkeypatch):
     [
         (["a.png", "-o", "file"], "file: the folder can't be made (File exists)"),
         (["a.png", "-o", "file/out"], "file/out: the folder can't be made (Not a directory)"),
-        (["empty", "-o", "out"], "empty: no images in this folder (.avif, "),
+        (["empty", "-o", "out"], "empty: no images in this folder (.apng, "),
         (["a.png", "-o", "out", "--model", "absent"], "absent: no such file or folder"),
         (["a.png", "-o", "out", "--model", "empty"], "empty: not a model folder (no config.json)"),
         (["a.png", "-o", "out", "--model", "file"], "file: not a model folder"),
@@ -236,4 +239,21 @@ def test_ctrl_c_while_a_picture_is_written(model, tmp_path, monkeypatch):
     answering(monkeypatch, lambda image: image)
     monkeypatch.setattr(os, "replace", interrupted)
     assert restore(model, "a.png", "-o", "out") == 130
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heeded_wherever_it_comes(model, tmp_path, monkeypatch, capsys, number):
+    def collected(phase, info):
+        gc.callbacks.remove(collected)
+        signal.raise_signal(number)
+
+    def interrupted(image):
+        gc.callbacks.append(collected)
+        gc.collect()
+        time.sleep(10)
+
+    answering(monkeypatch, interrupted)
+    assert restore(model, face(tmp_path / "a.png"), "-o", "out") == 130
+    assert "interlcm: interrupted" in capsys.readouterr().err
     assert names(tmp_path / "out") == []

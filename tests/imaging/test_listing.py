@@ -56,7 +56,7 @@ def test_links_to_what_is_searched_already_change_nothing(tmp_path, caplog, targ
 
 
 def test_a_folder_without_images_and_what_is_no_folder(tmp_path):
-    with pytest.raises(InterLCMError, match=r"no images in this folder \(.avif, .bmp, "):
+    with pytest.raises(InterLCMError, match=r"no images in this folder \(.apng, "):
         find_images(tmp_path)
     with pytest.raises(InterLCMError, match="absent: no such folder"):
         find_images(tmp_path / "absent")

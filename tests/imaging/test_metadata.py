@@ -142,7 +142,7 @@ def test_exif_that_cannot_be_stored_again_is_left():
     assert read_metadata(image, None).exif is None
 
 
-@pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (1e9, 1e9), "nonsense", None])
+@pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (72, float("nan")), (1e9, 1e9), "nonsense", None])
 def test_a_senseless_resolution_is_left(dpi):
     image = Image.fromarray(gradient())
     image.info["dpi"] = dpi

@@ -109,6 +109,18 @@ def test_a_header_that_claims_more_than_its_bytes_hold_is_refused_before_they_ar
         read_photo(tmp_path / "liar.jpg")
 
 
+def test_a_jpeg_within_a_tiff_is_bounded_too(tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(gradient(40, 56)).save(stream, "TIFF", compression="jpeg")
+    data = bytearray(stream.getvalue())
+    order = "<" if data[:2] == b"II" else ">"
+    for tag, side in ((256, 56), (257, 40)):
+        struct.pack_into(f"{order}H", data, data.index(struct.pack(f"{order}HHIH", tag, 3, 1, side)) + 8, 15_000)
+    (tmp_path / "liar.tif").write_bytes(data)
+    with pytest.raises(InterLCMError, match="the header claims 15000 x 15000 pixels"):
+        read_photo(tmp_path / "liar.tif")
+
+
 @pytest.mark.parametrize("target", [".png", ".jpg", ".tif", ".webp", ".bmp"])
 @pytest.mark.parametrize("what", ["profile", "text", "resolution", "damaged profile"])
 def test_what_is_written_is_read(tmp_path, target, what):

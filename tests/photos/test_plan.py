@@ -48,8 +48,8 @@ def test_a_folder_called_like_an_image_is_a_folder():
 
 
 def test_patterns_are_expanded_and_files_go_to_the_top():
-    assert pairs("in/**/a.*") == [("in/a.png", "out/a.png.png"), ("in/sub/deeper/a.webp", "out/a.webp.png")]
-    assert pairs("*/a.png", suffix=".jpg") == [("in/a.png", "out/a.jpg"), ("other/a.png", "out/a_2.jpg")]
+    assert pairs("in/**/a.*") == [("in/a.png", "out/in/a.png"), ("in/sub/deeper/a.webp", "out/deeper/a.png")]
+    assert pairs("in/*.png", suffix=".jpg") == [("in/a.png", "out/a.jpg")]
     with pytest.raises(InterLCMError, match=r"in/\*.bmp: no file matches"):
         pairs("in/*.bmp")
 
@@ -103,15 +103,10 @@ def test_results_in_an_input_folder_are_no_inputs(tmp_path):
 
 
 def test_the_same_name_in_two_folders_costs_neither():
-    assert pairs("in", "other")[-1] == ("other/a.png", "out/a_2.png")
-
-
-def test_numbers_skip_names_that_are_taken():
-    for name in ("x/a.png", "y/a_2.png", "z/a.png", "w/a.png"):
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).touch()
-    targets = [target for _, target in pairs("x/a.png", "y/a_2.png", "z/a.png", "w/a.png")]
-    assert targets == ["out/a.png", "out/a_2.png", "out/a_3.png", "out/a_4.png"]
+    found = pairs("in", "other")
+    assert found[0] == ("in/a.png", "out/in/a.png")
+    assert found[-1] == ("other/a.png", "out/other/a.png")
+    assert sorted(pairs("other", "in")) == sorted(found)
 
 
 def test_a_result_never_takes_the_name_of_another_images():
@@ -148,5 +143,5 @@ def test_folders_for_other_files_are_reserved():
 
 def test_a_folder_without_images():
     Path("empty").mkdir()
-    with pytest.raises(InterLCMError, match=r"empty: no images in this folder \(\.avif, "):
+    with pytest.raises(InterLCMError, match=r"empty: no images in this folder \(\.apng, "):
         pairs("empty")
