@@ -69,6 +69,7 @@ def steps(stage: str, name: str) -> list[int]:
     return [line["step"] for line in lines if name in line]
 
 
+@pytest.mark.long
 def test_a_stopped_recipe_goes_on_and_finished_stages_are_passed_over(recipe, monkeypatch, capsys):
     """Stopped in the middle of the second stage."""
     options = ["--run.log-every", "1"]

@@ -77,6 +77,7 @@ def test_an_option_that_the_compiler_does_not_know_is_an_error():
         tpu.compiled(square(), {"xla_no_such_option": "1"})
 
 
+@pytest.mark.long
 def test_train_counts_what_rematerialization_adds(tmp_path):
     (row,) = rows(tmp_path, "train", "--count", "--fsdp", "2", "--remat", "blocks")
     assert (row["chips"], row["fsdp"], row["remat"], row["images_per_chip"]) == (4, 2, "blocks", 1)
