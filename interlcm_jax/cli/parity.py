@@ -1,6 +1,7 @@
 """`interlcm parity`: proves on the user's machine that a model's networks equal PyTorch's."""
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -58,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise InterLCMError(f"parity needs PyTorch's side: pip install 'interlcm-jax[parity]' ({error})") from error
 
+    # What it says of dtypes is about another way of loading.
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
     settings = {key: value for key, value in vars(arguments).items() if key not in ("run", "command", "out")}
     settings = {key: str(value) for key, value in settings.items() if value is not None}
     with tempfile.TemporaryDirectory(prefix="interlcm-parity-") as temporary:
