@@ -9,6 +9,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
+DATA = bytes(range(256)) * 40
+
 
 @dataclasses.dataclass
 class Served:

@@ -85,7 +85,7 @@ def _say(folder: Path, others: list[Path]) -> None:
     kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
     names = ", ".join(path.relative_to(folder).as_posix() for path in sorted(others)[:_NAMED])
     _log.warning(
-        "%s: passed over %d files, whose names are no image's (%s): %s",
+        "%s: passed over what has no image's suffix (%d: %s): %s",
         printable(str(folder)),
         len(others),
         ", ".join(f"{count} {printable(kind)}" for kind, count in kinds.most_common(_NAMED)),

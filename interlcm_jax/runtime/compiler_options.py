@@ -66,8 +66,9 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Callable[
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        values = (args, kwargs)
-        return (part if traced(values) else whole(platform_of(values)))(*args, **kwargs)
+        # Once for both: a training step has thousands.
+        leaves = jax.tree.leaves((args, kwargs))
+        return (part if traced(leaves) else whole(platform_of(leaves)))(*args, **kwargs)
 
     call.on = whole
     return call

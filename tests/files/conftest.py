@@ -3,7 +3,8 @@
 import pytest
 from huggingface_hub import constants
 
-from tests.file_server import file_server
+from interlcm_jax.files import fetch as fetch_module
+from tests.file_server import DATA, file_server
 
 
 @pytest.fixture
@@ -35,3 +36,25 @@ def hub(monkeypatch, cache):
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         served.headers["X-Repo-Commit"] = "0" * 40
         yield served
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server with one file."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetch_module, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(fetch_module, "LEAST", 1)
+    with file_server() as served:
+        served.files["/file"] = DATA
+        yield served
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "weights.pth"
+
+
+@pytest.fixture
+def once(monkeypatch):
+    """The first lost connection ends a download, as Ctrl-C or the end of the process would."""
+    monkeypatch.setattr(fetch_module, "RETRIES", 0)
