@@ -114,8 +114,7 @@ def test_the_weights_own_settings_are_the_defaults(model, monkeypatch, task, fix
         return jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8), None
 
     monkeypatch.setattr(pipeline, "_program", program)
-    image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
-    own = InterLCM(config, model.networks)
+    own, image = InterLCM(config, model.networks), np.zeros((1, SIZE, SIZE, 3), np.uint8)
     own.restore(image)
     own.restore(image, color_fix="adain", num_network_calls=2)
     assert seen == [(calls, fix), (2, "adain")]
