@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from interlcm_jax.data.loader import batches
 from interlcm_jax.data.sources import HQ, Source, identity, open_source
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_paths, expand_home
+from interlcm_jax.files.paths import resolve_paths, to_path
 from interlcm_jax.runtime import compile_cache, distributed, peers
 from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.training.checkpoint import Checkpoints
@@ -63,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     distributed.add_arguments(parser)
     options, overrides = parser.parse_known_args(argv)
     try:
-        expand_home(options)
-        check_paths(options)
+        resolve_paths(options)
         configs = read_configs(options.config, ["--help"] if options.fields else overrides, options.only)
         if options.resume and len(configs) > 1:
             raise InterLCMError(f"--resume is for one run; name a stage of {options.config} with --only")
@@ -120,7 +119,7 @@ def train_stage(name: str, config: TrainConfig, going_on: GoingOn) -> bool:
     Raises:
         InterLCMError: as `train`; or the model can't be written.
     """
-    run, main_process = Path(config.run.folder), jax.process_index() == 0
+    run, main_process = to_path(config.run.folder), jax.process_index() == 0
     model = run / MODEL
     if model.is_dir():
         if main_process:
@@ -146,11 +145,13 @@ def train(config: TrainConfig, going_on: GoingOn) -> bool:
             finite; a checkpoint can't be written.
     """
     compile_cache.enable()
-    folder, main_process = Path(config.run.folder), jax.process_index() == 0
+    folder, main_process = to_path(config.run.folder), jax.process_index() == 0
     mesh = make_mesh(config.mesh)
     if config.batch_size % mesh.size:
         raise InterLCMError(f"batch_size is {config.batch_size}, but must be a multiple of the {mesh.size} devices")
-    source = open_source(_given(config.data.path, "data.path"), config.data.image_size, config.data.paired)
+    source = open_source(
+        _given(config.data.path, "data.path"), config.data.image_size, config.data.paired, config.data.local_cache
+    )
     with (
         jax.set_mesh(mesh),
         claimed(folder),

@@ -66,7 +66,7 @@ def download(
     if out is None and (folder / CONFIG).is_file():
         make_default(folder)
         return folder
-    check_absent(folder)
+    check_absent(folder, CONFIG)
     if not release.startswith(("https://", "http://")):
         raise InterLCMError(f"{release}: an address begins with https:// or http://")
     files = {name: f"{name}_{RELEASED[task, calls]}.pth" for name in _TRAINED}
