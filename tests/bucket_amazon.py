@@ -33,7 +33,10 @@ class Amazon:
                     self.send(key) if key in bucket.objects else self.xml(404, "<Error><Code>NoSuchKey</Code></Error>")
                 )
             case "PUT" if source := self.headers.get("x-amz-copy-source"):
-                bucket.put(key, bucket.objects[unquote(source).removeprefix("/").partition("/")[2].partition("?")[0]])
+                source = unquote(source).removeprefix("/").partition("/")[2].partition("?")[0]
+                if source not in bucket.objects:
+                    return self.xml(404, "<Error><Code>NoSuchKey</Code></Error>")
+                bucket.put(key, bucket.objects[source])
                 return self.xml(200, "<CopyObjectResult><ETag>&quot;1&quot;</ETag></CopyObjectResult>")
             case "PUT" if key:
                 bucket.put(key, self.body)

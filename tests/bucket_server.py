@@ -226,9 +226,10 @@ class _Handler(Amazon, http.server.BaseHTTPRequestHandler):
         if kind == "multipart":
             boundary = re.search("boundary=['\"]?([^'\";]+)", self.headers["Content-Type"])[1].encode()
             _, about, data, _ = self.body.split(b"--" + boundary)
+            line_end = b"\r\n" if about.startswith(b"\r\n") else b"\n"
             about = json.loads(re.split(rb"\r?\n\r?\n", about, maxsplit=1)[1])
             data = re.split(rb"\r?\n\r?\n", data, maxsplit=1)[1]
-            data = data.removesuffix(b"\n").removesuffix(b"\r")
+            data = data.removesuffix(line_end)
             name = name or about["name"]
         else:
             data = self.body

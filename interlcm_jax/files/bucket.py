@@ -38,7 +38,8 @@ PATIENCE_VARIABLE = "INTERLCM_BUCKET_PATIENCE"
 PATIENCE = 300.0
 # A login that is wrong stays wrong; one that the machine's own server is asked for may be late.
 _LOGIN_PATIENCE = 10.0
-_LONGEST_WAIT = 20.0
+# Between tries, seconds.
+FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 # Bytes of each request for a large object.
 CHUNK = 2**23
 
@@ -68,7 +69,7 @@ class PatientGCS(gcsfs.core.GCSFileSystem):
     """gcsfs, whose six tries are over after half a minute, with more patience; for Orbax' and JAX's requests too."""
 
     async def _request(self, *args: Any, **kwargs: Any) -> Any:
-        began, wait, told = time.monotonic(), 0.5, False
+        began, wait, told = time.monotonic(), FIRST_WAIT, False
         while True:
             try:
                 return await _once(self, *args, **kwargs)
@@ -134,12 +135,23 @@ class BucketPath(_Address, Path):
         seconds = changed.timestamp() if hasattr(changed, "timestamp") else 0
         return os.stat_result((kind, 0, 0, 0, 0, 0, info["size"] or 0, 0, seconds, 0))
 
+    def exists(self) -> bool:
+        """Whether there is an object of this name, or there are any below."""
+        return self._kind() is not None
+
     def is_file(self) -> bool:
         """Whether there is an object of this name."""
+        return self._kind() == stat.S_IFREG
+
+    def is_dir(self) -> bool:
+        """Whether there are objects below."""
+        return self._kind() == stat.S_IFDIR
+
+    def _kind(self) -> int | None:
         try:
-            return stat.S_ISREG(self.stat().st_mode)
+            return stat.S_IFMT(self.stat().st_mode)
         except FileNotFoundError:
-            return False
+            return None
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Nothing: there are no folders to make."""
@@ -198,9 +210,11 @@ class BucketPath(_Address, Path):
 
     def rename(self, target: Path) -> "BucketPath":
         """Moves an object, or all objects of a folder, one by one."""
+        target = BucketPath(target)
         with _explained(self):
-            self.requests.mv(self.key, BucketPath(target).key, recursive=True)
-        return BucketPath(target)
+            for path in self.files():
+                self.requests.mv(path.key, target.joinpath(*path.parts[len(self.parts) :]).key)
+        return target
 
     def files(self) -> dict["BucketPath", int]:
         """All objects below, in order of their names, with their sizes in bytes; by one listing."""
@@ -289,5 +303,5 @@ def _method(name: str) -> Any:
     return method
 
 
-for _name in ("exists", "is_dir", "iterdir", "glob", "rmdir", "rmtree", "unlink"):
+for _name in ("iterdir", "glob", "rmdir", "rmtree", "unlink"):
     setattr(BucketPath, _name, _method(_name))
