@@ -37,10 +37,10 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks.programs import REMAT, RESTORATION, SIZES, Program, Setting, model_config, train_config, training_step
 from benchmarks.report import Report, add_output
-from benchmarks.tpu.flops import matrix_flops
 from benchmarks.tpu.hlo import collective_bytes, hbm_bytes, megacycles
 from interlcm_jax.models.kernels.attention import flash_kernel
 from interlcm_jax.training.config import MeshConfig
+from interlcm_jax.training.flops import matrix_flops
 
 GIGA, TERA, GIBI = 1e9, 1e12, 2**30
 RESTORE = {"topology": "", "program": "", "batch": ""}

@@ -4,6 +4,7 @@ A process that fails tells the others through JAX's coordination service. Of one
 by aborting the others; here the abort becomes a sentence and an exit code of its own.
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -29,7 +30,7 @@ HEARTBEAT_TIMEOUT = 30
 _POLL = 1.0
 # Others read the reason within this time; process 0 serves it, and so ends last.
 _LINGER = 4.0
-_REASONS = "interlcm/ended"
+_REASONS, _PLACES = "interlcm/ended", "interlcm/places"
 
 _ending = threading.Lock()
 
@@ -103,6 +104,32 @@ def _joined() -> tuple[Any, int, int]:
 
 def _name(index: int, count: int) -> str:
     return f"process {index} of {count} on {socket.gethostname()}"
+
+
+def name(index: int | None = None) -> str:
+    """What messages call this process, or the one of this number: that one's machine isn't known here."""
+    _, own, count = _joined()
+    return _name(own, count) if index in (None, own) else f"process {index} of {count}"
+
+
+def tell_place(text: str | None) -> None:
+    """Tells the other processes where this one is; None: where it should be."""
+    client, index, _ = _joined()
+    if client is not None:
+        # What the service can't take, as it ends, nobody will miss.
+        with contextlib.suppress(Exception):
+            client.key_value_set(f"{_PLACES}/{index}", text or "", allow_overwrite=True)
+
+
+def places() -> dict[int, str]:
+    """What each process has told of its place; empty of one that has told none. None at all of a single process."""
+    client, _, count = _joined()
+    if client is None:
+        return {}
+    told: dict[int, str] = {}
+    with contextlib.suppress(Exception):
+        told = {int(key.rpartition("/")[2]): text for key, text in client.key_value_dir_get(_PLACES)}
+    return {index: told.get(index, "") for index in range(count)}
 
 
 def _of_jax(error: BaseException | None) -> bool:

@@ -118,6 +118,8 @@ class RunConfig:
         keep: checkpoints kept, the newest; besides them the best by PSNR, where there is validation.
         profile_from: first step of a profile, None for no profile.
         profile_steps: steps it covers.
+        exit_code_on_preemption: of a run that SIGTERM or Ctrl-C stops, saved, for schedulers that start again on it.
+        tracker: where else the log goes; "wandb" needs the extra of this name.
     """
 
     folder: str = "runs/interlcm"
@@ -126,6 +128,8 @@ class RunConfig:
     keep: int = 3
     profile_from: int | None = None
     profile_steps: int = 3
+    exit_code_on_preemption: int = 0
+    tracker: Literal["wandb"] | None = None
 
 
 def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,6 +188,7 @@ class TrainConfig:
         first, last = optimizer.learning_rate, optimizer.final_learning_rate
         demands = {
             "batch_size": (size >= 1 and size % max(parts, 1) == 0, f"a multiple of accumulate, {parts}"),
+            "run.exit_code_on_preemption": (0 <= self.run.exit_code_on_preemption <= 255, "from 0 to 255"),
             "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
             "optimizer.learning_rate": (first > 0, "above 0"),
             "optimizer.final_learning_rate": (0 <= last <= first, "from 0 to optimizer.learning_rate"),
