@@ -150,23 +150,6 @@ def test_where_one_process_is_killed_the_other_ends_with_one_sentence(folder, ki
 
 
 @pytest.mark.long
-def test_a_process_that_stands_still_is_named_and_the_run_goes_on(folder):
-    processes = start_two(folder, ["still", "still"], "--steps", "40", "--run.exit-code-on-preemption", "9")
-    wait_for_step(processes[0], folder, "still", 14)
-    # Less than JAX's heartbeats allow.
-    processes[1].send_signal(signal.SIGSTOP)
-    time.sleep(16)
-    processes[1].send_signal(signal.SIGCONT)
-    wait_for_step(processes[0], folder, "still", 20)
-    processes[1].send_signal(signal.SIGTERM)
-    said = [finish(process, code=9) for process in processes]
-    assert f"train (process 0 of 2 on {socket.gethostname()}): step " in said[0]
-    assert " s are usual: process 1 of 2 says nothing" in said[0]
-    assert " is done after 1" in said[0]
-    assert "the same command goes on at step" in said[0]
-
-
-@pytest.mark.long
 def test_a_bad_image_that_one_process_meets_ends_both_with_the_reason(folder):
     shutil.copytree(folder / "faces", folder / "bad")
     for path in (folder / "bad").iterdir():

@@ -35,6 +35,10 @@ _REASONS, _PLACES = "interlcm/ended", "interlcm/places"
 _ending = threading.Lock()
 
 
+class ApartError(InterLCMError):
+    """The processes of a run don't find each other. Those that come later, or are started again, may."""
+
+
 def end(command: str, error: Exception) -> int:
     """Says why the work of this process ends, to the user and to the other processes.
 
@@ -50,16 +54,19 @@ def end(command: str, error: Exception) -> int:
         if problem is None:
             raise error
         print(f"{command}: {problem}", file=sys.stderr)
-        return FAILED
+        return AGAIN if isinstance(error, ApartError) else FAILED
     if _of_jax(error):
         # Most likely another process is gone: then its reason, or JAX's word that it gives no sign, ends this one.
         time.sleep(HEARTBEAT_TIMEOUT + 10)
     with _ending:
-        if problem is None:
-            traceback.print_exception(error)
-            problem = f"{type(error).__name__}: {error}".splitlines()[0]
-        print(f"{command} ({_name(index, count)}): {problem}", file=sys.stderr)
+        bug = problem is None
+        problem = problem or f"{type(error).__name__}: {error}".splitlines()[0]
         client.key_value_set(f"{_REASONS}/{index}", f"{_name(index, count)} ended: {problem}", allow_overwrite=True)
+        # Nobody may read it any more: the terminal is closed, or what the messages went to is gone.
+        with contextlib.suppress(OSError):
+            if bug:
+                traceback.print_exception(error)
+            print(f"{command} ({_name(index, count)}): {problem}", file=sys.stderr)
         _leave(index, FAILED)
 
 
@@ -79,7 +86,8 @@ def _end_with_others(command: str) -> None:
             return
         if reasons:
             with _ending:
-                print(f"{command} ({_name(index, count)}): {reasons[0][1]}", file=sys.stderr)
+                with contextlib.suppress(OSError):
+                    print(f"{command} ({_name(index, count)}): {reasons[0][1]}", file=sys.stderr)
                 _leave(index, FAILED)
 
 
@@ -87,8 +95,9 @@ def _leave(index: int, code: int) -> None:
     """Ends the process at once: JAX's own ending waits for the others to end well."""
     if index == 0:
         time.sleep(_LINGER)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 

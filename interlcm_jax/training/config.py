@@ -17,6 +17,7 @@ _LEAST = {
     "optimizer.decay_steps": 1,
     "mesh.data": 0,
     "mesh.fsdp": 1,
+    "mesh.slices": 0,
     "validation.every": 1,
     "validation.count": 1,
     "validation.grid": 1,
@@ -84,10 +85,13 @@ class MeshConfig:
     Attributes:
         data: devices along `data`; 0: all that are left.
         fsdp: devices among which each large weight, its moments and its average are split.
+        slices: TPU slices, or on other platforms groups of whole processes, between which the network is slower: they
+            share `data` alone, so that only gradients go between them. 0: as many as there are.
     """
 
     data: int = 0
     fsdp: int = 1
+    slices: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

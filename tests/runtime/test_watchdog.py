@@ -1,6 +1,11 @@
-"""Which process is late, told by one process with others in its place; two real ones are in test_train_processes.py."""
+"""Which process is late, told by one process with others in its place, and by two."""
 
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -78,3 +83,42 @@ def test_a_single_process_says_what_it_waits_for_and_when_it_goes_on(others, cap
 @pytest.mark.parametrize("loop", [("step", 9, 0.5), ("step", 30, 5.0), ("step", 30, None), ("validation", 3000, 1.0)])
 def test_what_may_take_its_time_is_not_late(others, capsys, loop):
     assert said(Loop(9, *loop), capsys, wait=0.1) == ""
+
+
+LOOP = """
+import sys, time
+import jax, jax.numpy as jnp, numpy as np
+from jax.experimental import multihost_utils
+from interlcm_jax.runtime.watchdog import Watchdog
+from interlcm_jax.training.speed import Clock
+
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+clock = Clock(0)
+with Watchdog("train", clock, least=2):
+    for step in range(1, 21):
+        with clock.at("data"):
+            time.sleep(9 if (step, sys.argv[2]) == (16, "1") else 0.05)
+        multihost_utils.process_allgather(np.zeros(1))
+        clock.ended(step)
+    time.sleep(2)
+"""
+
+
+@pytest.mark.long
+def test_of_two_processes_the_one_that_waits_for_data_is_named():
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    pipes = {"stderr": subprocess.PIPE, "text": True, "env": environment}
+    processes = [subprocess.Popen([sys.executable, "-c", LOOP, address, str(i)], **pipes) for i in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    host = socket.gethostname()
+    for index, text in enumerate(said):
+        [late, done] = [line for line in text.splitlines() if line.startswith("train ")]
+        assert re.fullmatch(
+            rf"train \(process {index} of 2 on {host}\): step 16 has taken \d s, \S+ s are usual: "
+            rf"process 1 of 2 on {host} waits for data",
+            late,
+        )
+        assert done.startswith(f"train (process {index} of 2 on {host}): step 16 is done after ")
