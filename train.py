@@ -148,8 +148,9 @@ def train(config: TrainConfig, going_on: GoingOn) -> bool:
         InterLCMError: something isn't there or doesn't fit; another training is at work in the folder; a loss isn't
             finite; a checkpoint can't be written.
     """
-    compile_cache.enable()
     folder, main_process = Path(config.run.folder), jax.process_index() == 0
+    # Of several processes the first alone writes programs, where all can read them: they see one run's folder.
+    compile_cache.enable(folder if jax.process_count() > 1 or not isinstance(folder, Path) else None)
     mesh = make_mesh(config.mesh)
     if config.batch_size % mesh.size:
         raise InterLCMError(f"batch_size is {config.batch_size}, but must be a multiple of the {mesh.size} devices")
