@@ -187,7 +187,7 @@ def train(config: TrainConfig, going_on: GoingOn) -> bool:
         with (
             RunLog(folder, config.steps, first, log_every=config.run.log_every, tracker=tracker) as log,
             Watchdog("train", log.clock),
-            ProfileSteps(folder / "profile", profile_from, config.run.profile_steps) as profile,
+            ProfileSteps(log.local / "profile", profile_from, config.run.profile_steps) as profile,
             Interrupt() as interrupt,
         ):
             metrics, stopped = {}, False

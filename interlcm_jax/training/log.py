@@ -65,6 +65,7 @@ class RunLog:
 
     Attributes:
         clock: of the steps.
+        local: the folder where it is written, on this machine.
         cost: what a step is, for images and FLOPs a second; None until it is known.
 
     Raises:
@@ -87,10 +88,11 @@ class RunLog:
         self._held: list[_Step] = []
         self._asked = self._timed = self._began = False
         self._writes = jax.process_index() == 0
+        self.local = folder
         self._mirror: Mirror | None = None
         if self._writes:
             self._open(start_step)
-            self._shown: list[Tracker] = [Board(self._local / "tensorboard", start_step)]
+            self._shown: list[Tracker] = [Board(self.local / "tensorboard", start_step)]
             self._shown += [tracker()] if tracker else []
             self._progress = Progress(total_steps, start_step, line_seconds)
         self.clock = Clock(start_step, self._file.earlier if self._writes else None)
@@ -101,12 +103,11 @@ class RunLog:
         except OSError as error:
             raise InterLCMError(f"{self.folder}: the run's folder can't be made ({error.strerror})") from error
         if isinstance(self.folder, Path):
-            self._local = self.folder
             self._file: LogFile | LogPieces = LogFile(self.folder / "log.jsonl", start_step)
         else:
-            self._local = Path(tempfile.mkdtemp(prefix="interlcm-log-"))
-            self._file = LogPieces(self._local, self.folder, start_step)
-            self._mirror = Mirror(self._local, self.folder)
+            self.local = Path(tempfile.mkdtemp(prefix="interlcm-log-"))
+            self._file = LogPieces(self.local, self.folder, start_step)
+            self._mirror = Mirror(self.local, self.folder)
 
     def __enter__(self) -> Self:
         return self
@@ -128,7 +129,7 @@ class RunLog:
         # An error that ends the run is the news, rather than that its log can't be written.
         with contextlib.suppress(InterLCMError) if failed else contextlib.nullcontext():
             mirror.close(patience=0 if failed else PATIENCE)
-            shutil.rmtree(self._local)
+            shutil.rmtree(self.local)
 
     def add(self, step: int, metrics: Metrics, indices: Indices) -> None:
         """Takes a step that was just given to the device, and waits for the one before it, so for no idle device.
@@ -197,7 +198,7 @@ class RunLog:
         """
         if self._writes:
             grid = sample_grid(lq, restored, hq)
-            write_image(self._local / "samples" / f"step_{step:08d}.png", grid)
+            write_image(self.local / "samples" / f"step_{step:08d}.png", grid)
             for shown in self._shown:
                 shown.image(step, "samples", grid)
 
