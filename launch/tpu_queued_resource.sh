@@ -18,7 +18,8 @@ OPTIONS=${OPTIONS:-}
 HERE=$(dirname "$0")
 
 state() {
-  gcloud compute tpus queued-resources describe "$NAME" --zone "$ZONE" --format 'value(state.state)' 2>/dev/null || true
+  gcloud compute tpus queued-resources list --zone "$ZONE" --filter "name ~ /$NAME\$" --format 'value(state.state)' ||
+    echo unknown
 }
 
 delete() {
@@ -39,7 +40,10 @@ create() {
 until gcloud storage ls "$RUN/ended" >/dev/null 2>&1; do
   case "$(state)" in
     "") create ;;
-    SUSPENDED | FAILED) delete ;; # Preempted.
+    SUSPENDED | FAILED) # Preempted.
+      delete
+      sleep 60
+      ;;
     *) sleep 60 ;;
   esac
 done

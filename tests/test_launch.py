@@ -76,7 +76,7 @@ def test_a_tpu_is_asked_for_again_until_the_training_has_ended(fake, tmp_path):
     gcloud = fake(
         "gcloud",
         f"""case "$*" in
-          *describe*) n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n; states=({states}); echo "${{states[n]}}" ;;
+          "compute tpus queued-resources list"*) n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n; states=({states}); echo "${{states[n]}}" ;;
           "storage ls"*) [[ $(cat n 2>/dev/null) == 6 ]] ;;
           "storage cat"*) echo 0 ;;
         esac""",
@@ -86,8 +86,8 @@ def test_a_tpu_is_asked_for_again_until_the_training_has_ended(fake, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "exit code of the training: 0"
     verbs = [call[3] for call in calls(gcloud) if call[0] == "compute"]
-    assert [verb for verb in verbs if verb != "describe"] == ["create", "delete", "create", "delete"]
-    assert len(calls(sleep)) == 3
+    assert [verb for verb in verbs if verb != "list"] == ["create", "delete", "create", "delete"]
+    assert len(calls(sleep)) == 4
     [create, _] = [call for call in calls(gcloud) if "create" in call]
     assert create[create.index("--node-count") + 1] == "2"
     metadata = create[create.index("--metadata") + 1]

@@ -48,12 +48,12 @@ def join(arguments: argparse.Namespace, command: str) -> tuple[int, int]:
 
     import jax
 
+    peers.soften_aborts(command)
     try:
         jax.distributed.initialize(
             **explicit, heartbeat_timeout_seconds=peers.HEARTBEAT_TIMEOUT, shutdown_timeout_seconds=_WEEK
         )
     except (RuntimeError, ValueError) as error:
-        raise peers.ApartError(f"{socket.gethostname()}: the processes don't find each other ({error})") from error
-    index, count = jax.process_index(), jax.process_count()
-    peers.soften_aborts(command, index, count)
-    return index, count
+        raise peers.ApartError(f"{socket.gethostname()}: {peers.APART} ({error})") from error
+    peers.found()
+    return jax.process_index(), jax.process_count()

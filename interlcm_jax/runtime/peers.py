@@ -152,11 +152,11 @@ def _of_jax(error: BaseException | None) -> bool:
     return False
 
 
-def soften_aborts(command: str, index: int, count: int) -> None:
-    """From now on the abort of a process whose peers are gone is one sentence and the exit code `AGAIN`.
+def soften_aborts(command: str) -> None:
+    """From now on the abort of a process whose peers don't come, or are gone, is one sentence and the code `AGAIN`.
 
-    JAX writes its last words past Python, and only a signal's handler comes after them. Standard error goes through
-    `abort_filter`; Python's own writes don't.
+    Called before the processes are joined; `found` says that they are. JAX writes its last words past Python, and only
+    a signal's handler comes after them. Standard error goes through `abort_filter`; Python's own writes don't.
     """
     if os.name != "posix":
         return
@@ -174,13 +174,21 @@ def soften_aborts(command: str, index: int, count: int) -> None:
         if not select.select([told], [], [], 5)[0]:
             return  # Of another cause: the abort goes on.
         gone = os.read(told, 1000).decode()
-        os.write(own, f"{command} ({_name(index, count)}): {_GONE.format(gone)}\n".encode())
+        said = f" ({name()}): {_GONE.format(gone)}" if _found.is_set() else f": {socket.gethostname()}: {APART}"
+        os.write(own, f"{command}{said}\n".encode())
         os._exit(AGAIN)
 
     _kept.extend([between, ctypes.CFUNCTYPE(None, ctypes.c_int)(on_abort)])
     ctypes.CDLL(None).signal(int(signal.SIGABRT), _kept[-1])
 
 
+def found() -> None:
+    """The processes have found each other."""
+    _found.set()
+
+
+_found = threading.Event()
+APART = "the processes don't find each other: some haven't come in time. Look at their messages, and start all again"
 _GONE = "process {} gives no sign of life: killed, or its machine is gone. Start all processes again"
 # Alive as long as the process.
 _kept: list[object] = []
