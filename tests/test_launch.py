@@ -72,11 +72,12 @@ def test_scripts_are_clean(path):
 
 def test_a_tpu_is_asked_for_again_until_the_training_has_ended(fake, tmp_path):
     # As the TPU is there, preempted, there again, done.
-    states = '"" WAITING_FOR_RESOURCES ACTIVE SUSPENDED "" ACTIVE'
+    states = 'states=("" WAITING_FOR_RESOURCES ACTIVE SUSPENDED "" ACTIVE)'
+    count = "n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n"
     gcloud = fake(
         "gcloud",
         f"""case "$*" in
-          "compute tpus queued-resources list"*) n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) > n; states=({states}); echo "${{states[n]}}" ;;
+          "compute tpus queued-resources list"*) {count}; {states}; echo "${{states[n]}}" ;;
           "storage ls"*) [[ $(cat n 2>/dev/null) == 6 ]] ;;
           "storage cat"*) echo 0 ;;
         esac""",
