@@ -1,6 +1,8 @@
 """RetinaFace as a face detector: whole photos in, faces out."""
 
+import copy
 from pathlib import Path
+from typing import Self
 
 import cv2
 import jax
@@ -67,6 +69,12 @@ class RetinaFaceDetector:
         # The two ratios differ a little, since both sides are whole pixels.
         scale = np.array([old / new for old, new in zip(photo.shape[1::-1], resized.shape[1::-1], strict=True)])
         return [Face(boxes[i] * np.tile(scale, 2), landmarks[i] * scale, float(scores[i])) for i in found]
+
+    def with_threshold(self, score: float) -> Self:
+        """The same network, whose faces score more than this, 0 to 1."""
+        adjusted = copy.copy(self)
+        adjusted.min_score = score
+        return adjusted
 
     def _resized(self, photo: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         short, long = sorted(photo.shape[:2])
