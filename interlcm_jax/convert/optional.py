@@ -89,7 +89,7 @@ def add_faces(
     retinaface: Path | None = None,
     parsenet: Path | None = None,
     allow_nan: bool = False,
-    published: Mapping[str, Mapping[str, str]] | None = None,
+    origins: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Puts RetinaFace and ParseNet into a model folder that is there already; each file appears whole or not at all.
 
@@ -99,7 +99,7 @@ def add_faces(
             None leaves what the folder has.
         parsenet: facexlib's `parsing_parsenet.pth`; None leaves what the folder has.
         allow_nan: write weights with NaN or infinity in them all the same.
-        published: origin and license of each network by name, where they are known; None is what the files are called.
+        origins: origin and license of each network by name, where they are known; None is what the files are called.
 
     Raises:
         InterLCMError: `folder` isn't a model folder.
@@ -113,11 +113,11 @@ def add_faces(
             contextlib.nullcontext(tensors) if allow_nan else checked(tensors, origin) as lazy,
         ):
             write_safetensors(temporary, lazy)
-    stated = published or origins(retinaface, parsenet)
+    stated = origins or file_origins(retinaface, parsenet)
     write_config(folder, dataclasses.replace(config, weights={**config.weights, **stated}))
 
 
-def origins(retinaface: Path | None, parsenet: Path | None) -> dict[str, dict[str, str]]:
+def file_origins(retinaface: Path | None, parsenet: Path | None) -> dict[str, dict[str, str]]:
     """What `ModelConfig.weights` says of the face networks whose files are given."""
     given = {"retinaface": retinaface, "parsenet": parsenet}
     # A local path says nothing to others, and something about its owner: just its last part is kept.
