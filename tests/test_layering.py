@@ -38,7 +38,7 @@ ALLOWED = {
         "restoration",
     },
     "stablehlo_export": {"errors", "files", "models", "arguments", "pipeline"},
-    "faces": {"errors", "runtime", "models", "imaging", "model_folder"},
+    "faces": {"errors", "files", "runtime", "models", "imaging", "model_folder"},
     "convert": {"errors", "files", "models", "diffusion", "faces", "model_folder", "default_model", "arguments"},
     "photos": {"errors", "runtime", "faces", "imaging", "model_folder", "arguments", "pipeline"},
     "metrics": {"errors", "files", "runtime", "models", "imaging", "convert", "faces"},

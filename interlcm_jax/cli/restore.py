@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from interlcm_jax.cli.face_options import add_face_options, face_choice
+from interlcm_jax.cli.list_faces import list_faces
 from interlcm_jax.cli.report import Report
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.photos.plan import COMPARISONS, RESTORED_FACES, Job, plan, unfinished
+from interlcm_jax.photos.plan import COMPARISONS, NUMBERED_FACES, RESTORED_FACES, Job, plan, unfinished
 from interlcm_jax.runtime import distributed
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add("--aligned", action="store_true", help="the images are aligned faces, cropped like FFHQ's")
     add("--upscale", type=float, default=2.0, metavar="X", help="how many times larger the result is (default: 2)")
-    add("--only-center-face", action="store_true", help="restore only the face nearest the center")
+    add_face_options(parser)
+    add("--only-center-face", action="store_const", dest="faces", const="center", help="the same as --faces center")
+    add("--list-faces", action="store_true", help=f"only print the faces and draw them, into OUT/{NUMBERED_FACES}")
     add("--detector", choices=("mtcnn", "retinaface"), help="default: retinaface if the model has it, else mtcnn")
     add("--format", choices=("png", "jpg", "webp", "tiff"), default="png", help="of the results (default: png)")
     add("--save-faces", action="store_true", help=f"also write each face before and after, to OUT/{RESTORED_FACES}")
@@ -83,12 +87,16 @@ def run(arguments: argparse.Namespace) -> int:
     options = RestoreOptions(
         aligned=arguments.aligned,
         upscale=arguments.upscale,
-        only_center_face=arguments.only_center_face,
+        **face_choice(arguments),
         gray=arguments.gray,
         leave_sharp=_sharp(arguments.leave_sharp),
     )
+    if arguments.list_faces and options.aligned:
+        raise InterLCMError("--list-faces looks for the faces of photos; an aligned face is one as a whole")
     index, count = distributed.join(arguments, "interlcm")
     jobs = jobs[index::count]
+    if arguments.list_faces:
+        return list_faces(arguments, jobs, options)
     left = unfinished(jobs) if arguments.skip_existing else jobs
     outcomes, seconds = _restore(arguments, left, options) if left else ([], 0.0)
     done_now = set(left)

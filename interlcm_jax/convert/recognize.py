@@ -18,6 +18,7 @@ _SIGNS = (
     ("visual.class_embedding", "CLIP in OpenAI's layout"),
     ("text_model.embeddings.token_embedding.weight", "CLIP's text encoder"),
     ("body.conv1.weight", "RetinaFace"),
+    ("body.stage1.0.0.weight", "RetinaFace"),
     ("encoder.0.conv2d.weight", "ParseNet"),
     ("features.0.weight", "VGG16"),
     ("lin0.model.1.weight", "the heads of LPIPS"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from interlcm_jax.convert import model as conversion
+from interlcm_jax.convert.optional import add_faces
 from interlcm_jax.convert.pickles import import_torch
 from interlcm_jax.default_model import make_default
 from interlcm_jax.errors import InterLCMError, WeightsError
@@ -15,7 +16,7 @@ from interlcm_jax.files.fetch import Progress, fetch
 from interlcm_jax.files.hub import Select, cached
 from interlcm_jax.files.repository import list_repository
 from interlcm_jax.files.user_folders import CACHE_VARIABLE, MODELS_VARIABLE, cache_folder, models_folder
-from interlcm_jax.model_folder import CONFIG
+from interlcm_jax.model_folder import CONFIG, weights_file
 
 LCM, CLIP = "SimianLuo/LCM_Dreamshaper_v7", "openai/clip-vit-base-patch16"
 RELEASE = "https://github.com/sen-mao/InterLCM/releases/download/v0.1.0"
@@ -29,6 +30,10 @@ RELEASED = {
     ("inpainting", 1): "inpainting_1step",
 }
 _TRAINED = ("visual_encoder", "spatial_encoder")
+# What the release finds and cuts out faces with: facexlib's files, by the version they were published with.
+FACEXLIB = "https://github.com/xinntao/facexlib/releases/download"
+FACES = {"retinaface": "v0.1.0/detection_Resnet50_Final.pth", "parsenet": "v0.2.2/parsing_parsenet.pth"}
+FACES_LICENSE = "MIT, see github.com/xinntao/facexlib"
 
 
 def download(
@@ -42,7 +47,8 @@ def download(
 ) -> Path:
     """Downloads a released model (5 GB), converts it, and makes it the default for its task.
 
-    The files stay in `downloads_folder`, as the models share most of them; the hub's cache is used where it holds them.
+    What it finds faces with is for `download_faces` to add. The files stay in `downloads_folder`, as the models share
+    most of them; the hub's cache is used where it holds them.
     A download that was interrupted goes on where it stopped.
 
     Args:
@@ -91,6 +97,46 @@ def download(
         except WeightsError as error:
             raise InterLCMError(f"{error}\nDelete {downloads} and give the same command again.") from error
     return folder
+
+
+def download_faces(
+    folder: Path,
+    *,
+    release: str | None = None,
+    fetching: Progress = lambda label, count, total: None,
+) -> None:
+    """Downloads RetinaFace and ParseNet (0.2 GB) into a model folder, as far as they aren't there.
+
+    Args:
+        folder: the model folder.
+        release: a mirror of facexlib's two files.
+        fetching: see `fetch.Progress`.
+
+    Raises:
+        InterLCMError: the files can't be had, or aren't whole; the model can be used all the same, and the message says
+            what to do.
+    """
+    missing = {name: file for name, file in FACES.items() if not weights_file(folder, name).is_file()}
+    if not missing:
+        return
+    addresses = {name: f"{FACEXLIB}/{file}" for name, file in missing.items()}
+    if release:
+        addresses = {name: f"{release.rstrip('/')}/{Path(file).name}" for name, file in missing.items()}
+    origins = {name: {"origin": f"xinntao/facexlib {file}", "license": FACES_LICENSE} for name, file in missing.items()}
+    downloads = downloads_folder()
+    paths = {name: downloads / "facexlib" / Path(file).name for name, file in missing.items()}
+    try:
+        with _alone(downloads):
+            for name, path in paths.items():
+                fetch(addresses[name], path, progress=fetching)
+            add_faces(folder, **paths, origins=origins)
+    except (InterLCMError, OSError) as error:
+        damaged = f"Delete {downloads / 'facexlib'}. " if isinstance(error, WeightsError) else ""
+        names, files = (" and ".join(part) for part in (missing, addresses.values()))
+        raise InterLCMError(
+            f"{error}\n{damaged}{folder}: the model is ready, but without {names}, so it finds and pastes faces in "
+            f"other ways than the release. Get {files} in any way, and say: interlcm add {folder} FILE FILE"
+        ) from error
 
 
 def downloads_folder() -> Path:

@@ -14,35 +14,33 @@ from jaxtyping import Float, UInt8
 
 from interlcm_jax.arguments import ModelOptions, check_kind
 from interlcm_jax.errors import InterLCMError, number_problems
-from interlcm_jax.faces.align import align, center_face
+from interlcm_jax.faces.align import align
 from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
-from interlcm_jax.faces.find import find_faces
 from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.outline import head_mask
 from interlcm_jax.faces.paste import paste_faces, upscale_photo
+from interlcm_jax.faces.select import FaceChoice, select_faces
 from interlcm_jax.imaging.gray import is_gray, recolor, to_gray
 from interlcm_jax.imaging.io import Photo, fit_square, read_photo
 from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.photos.search import search
 from interlcm_jax.pipeline import InterLCM
 from interlcm_jax.runtime.memory import memory_explained
 
 GRAY = ("auto", "keep", "color")
-# A photo that is enlarged so that its shorter side is as long as a face is not made longer than this.
-MAX_ENLARGED = 4096
 
 # (B, S, S, 3) restored faces -> how much of each pixel is face, (B, S, S) in [0, 1]
 Parser = Callable[[UInt8[np.ndarray, "B S S 3"]], Float[np.ndarray, "B S S"]]
 
 
 @dataclasses.dataclass(frozen=True)
-class RestoreOptions:
-    """What is done with an image.
+class RestoreOptions(FaceChoice):
+    """What is done with an image; its `FaceChoice` says which of a photo's faces are restored.
 
     Attributes:
         aligned: images are aligned faces, whole; else photos to find faces in.
         upscale: how many times larger than the photo the result is, 1 to 16; aligned faces ignore it.
-        only_center_face: of several faces, only the one nearest the photo's center is restored.
         gray: the colors of the result. "color": the networks'. "keep": the image's, so that only light and shade are
             restored. "auto": the image's where it is gray or toned, else the networks'; for colorization always
             the networks'.
@@ -52,15 +50,14 @@ class RestoreOptions:
 
     aligned: bool = False
     upscale: float = 2.0
-    only_center_face: bool = False
     gray: str = "auto"
     leave_sharp: str | float = "auto"
 
     def __post_init__(self):
+        super().__post_init__()
         if self.gray not in GRAY:
             raise InterLCMError(f"gray is {self.gray!r}, but must be one of {', '.join(GRAY)}")
-        for name in ("aligned", "only_center_face"):
-            check_kind(name, getattr(self, name), bool | np.bool_, "True or False")
+        check_kind("aligned", self.aligned, bool | np.bool_, "True or False")
         if problems := number_problems("upscale", self.upscale, 1, 16, float):
             raise InterLCMError(problems[0])
         is_number = not number_problems("leave_sharp", self.leave_sharp, 0, math.inf, float)
@@ -159,8 +156,10 @@ def extract_faces(
         detector: finds the faces; not needed for aligned ones.
 
     Raises:
-        InterLCMError: the file can't be read, or what is given is no image.
+        InterLCMError: the file can't be read, what is given is no image, or the photo lacks a face of a number that
+            `options.faces` names.
     """
+    name = f"{photo}: " if isinstance(photo, str | os.PathLike) else ""
     photo = _opened(photo)
     size = config.image_size
     if options.aligned:
@@ -168,14 +167,14 @@ def extract_faces(
         if _is_sharp(face, size / min(photo.pixels.shape[:2]), options, config):
             return ExtractedFaces(photo, [], left=[face])
         return ExtractedFaces(photo, [_as_trained(face, config)])
-    enlargement = _enlargement(photo.pixels, size)
-    photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, enlargement))
-    found = find_faces(photo.pixels, detector)
-    if options.only_center_face and found:
-        found = [center_face(found, photo.pixels)]
-    extracted = ExtractedFaces(photo, [])
-    for one in found:
-        face, matrix = align(photo.pixels, one.landmarks, size)
+    pixels, enlargement, candidates = search(photo.pixels, size, options, detector)
+    try:
+        selected = select_faces(candidates, pixels, options.faces)
+    except InterLCMError as error:
+        raise InterLCMError(f"{name}{error}") from error
+    extracted = ExtractedFaces(dataclasses.replace(photo, pixels=pixels), [])
+    for one in selected:
+        face, matrix = align(pixels, one.landmarks, size)
         if _is_sharp(face, enlargement * np.linalg.det(matrix[:, :2]) ** 0.5, options, config):
             extracted.left.append(face)
             continue
@@ -265,9 +264,3 @@ def _head_masks(extracted: ExtractedFaces, restored: list[UInt8[np.ndarray, "S S
 def _as_trained(face: UInt8[np.ndarray, "S S 3"], config: ModelConfig) -> UInt8[np.ndarray, "S S 3"]:
     """Colorization was trained on gray faces only."""
     return to_gray(face) if config.task == "colorization" else face
-
-
-def _enlargement(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> float:
-    """How much a photo is enlarged before anything else: its shorter side to a face's size, as in the release."""
-    height, width = pixels.shape[:2]
-    return max(1.0, min(size / min(height, width), MAX_ENLARGED / max(height, width)))
