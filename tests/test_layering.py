@@ -37,7 +37,7 @@ ALLOWED = {
         "arguments",
         "restoration",
     },
-    "stablehlo_export": {"errors", "files", "models", "arguments", "pipeline"},
+    "stablehlo_export": {"errors", "files", "runtime", "models", "arguments", "pipeline"},
     "faces": {"errors", "files", "runtime", "models", "imaging", "model_folder"},
     "convert": {"errors", "files", "models", "diffusion", "faces", "model_folder", "default_model", "arguments"},
     "photos": {"errors", "runtime", "faces", "imaging", "model_folder", "arguments", "pipeline"},
