@@ -99,6 +99,7 @@ def assert_bitwise_equal(ours: dict, reference: dict) -> None:
     assert [path for path in reference if ours[path].tobytes() != reference[path].tobytes()] == []
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, unbroken):
     run = "stopped"
     process = start(folder, run)
