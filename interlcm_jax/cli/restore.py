@@ -16,7 +16,7 @@ from interlcm_jax.runtime import distributed
 
 if TYPE_CHECKING:
     from interlcm_jax.photos.files import Outcome
-    from interlcm_jax.photos.image import RestoreOptions
+    from interlcm_jax.photos.image import RestoreOptions, Upsampler
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -48,6 +48,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add("--aligned", action="store_true", help="the images are aligned faces, cropped like FFHQ's")
     add("--upscale", type=float, default=2.0, metavar="X", help="how many times larger the result is (default: 2)")
+    add(
+        "--background-upsampler",
+        metavar="NAME|DIR|FILE",
+        help="enlarge photos by this network (see interlcm download --upsampler), not by interpolation",
+    )
+    add("--upsample-faces", action="store_true", help="faces too, where they become larger than the model draws them")
     add("--only-center-face", action="store_true", help="restore only the face nearest the center")
     add("--detector", choices=("mtcnn", "retinaface"), help="default: retinaface if the model has it, else mtcnn")
     add("--format", choices=("png", "jpg", "webp", "tiff"), default="png", help="of the results (default: png)")
@@ -86,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
         only_center_face=arguments.only_center_face,
         gray=arguments.gray,
         leave_sharp=_sharp(arguments.leave_sharp),
+        upsample_faces=arguments.upsample_faces,
     )
+    _check_upsampler(arguments)
     index, count = distributed.join(arguments, "interlcm")
     jobs = jobs[index::count]
     left = unfinished(jobs) if arguments.skip_existing else jobs
@@ -102,6 +110,23 @@ def _sharp(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
+
+
+def _check_upsampler(arguments: argparse.Namespace) -> None:
+    """Refuses what an upsampler isn't for."""
+    if arguments.background_upsampler is None and arguments.upsample_faces:
+        raise InterLCMError("--upsample-faces needs --background-upsampler, which names the network that enlarges them")
+    if arguments.background_upsampler is not None and arguments.aligned:
+        raise InterLCMError("--background-upsampler is for photos; aligned faces (--aligned) aren't enlarged")
+
+
+def _load_upsampler(arguments: argparse.Namespace) -> "Upsampler | None":
+    if arguments.background_upsampler is None:
+        return None
+    from interlcm_jax.photos.upsample import load_upsampler
+    from interlcm_jax.runtime.batching import replicated_sharding
+
+    return load_upsampler(arguments.background_upsampler, arguments.dtype, sharding=replicated_sharding())
 
 
 def _restore(
@@ -132,6 +157,7 @@ def _restore(
         print(describe_model(folder, config), file=sys.stderr)
     detector = None if options.aligned else load_detector(folder, arguments.detector)
     parser = None if options.aligned else load_parsenet(folder)
+    upsampler = _load_upsampler(arguments)
     calls = arguments.num_network_calls or config.num_network_calls
     kept = f"; it is kept in {cache} for the next time" if cache else ""
     print(
@@ -148,6 +174,7 @@ def _restore(
                 options,
                 detector=detector,
                 parser=parser,
+                upsampler=upsampler,
                 save_faces=arguments.save_faces,
                 comparison=arguments.comparison,
                 batch_size=arguments.batch_size,

@@ -196,8 +196,8 @@ class SRVGGNetCompact(nnx.Module):
         for layer in self.body:
             x = layer(x)
         height, width = (self.config.scale * side for side in image.shape[1:3])
-        # The network adds to the photo enlarged as it is.
-        return pixel_shuffle(x, self.config.scale) + nearest_resize(image, (height, width), (1, 2)).astype(x.dtype)
+        # The network adds to the photo enlarged as it is, which half precision would blur.
+        return pixel_shuffle(x, self.config.scale).astype(image.dtype) + nearest_resize(image, (height, width), (1, 2))
 
 
 def pixel_unshuffle(x: Float[Array, "B H W C"], factor: int) -> Float[Array, "B h w D"]:

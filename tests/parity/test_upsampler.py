@@ -151,6 +151,6 @@ def test_weights_that_are_not_finite(tmp_path):
     state = TorchSRVGG(COMPACT).state_dict()
     state["body.2.bias"][0] = torch.nan
     torch.save(state, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="1 weights with NaN or infinity: body.2.bias"):
+    with pytest.raises(WeightsError, match=r"1 weights with NaN or infinity: body\.2\.bias"):
         write_upsampler(read_upsampler(tmp_path / "a.pth"), tmp_path / "folder", "", "")
     assert not (tmp_path / "folder").exists()
