@@ -3,7 +3,7 @@
 import functools
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -25,33 +25,49 @@ from interlcm_jax.runtime.batching import in_batches, replicated_mesh
 from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.runtime.memory import memory_explained
 
-# Pixels of the photo: the side of a tile as the network sees it, and how much of it, on each side, is only context.
-TILE, OVERLAP = 192, 16
+# In pixels of the network's body, of which RealESRGAN_x2plus has one for each two of the photo: the side of a tile,
+# what neighbors have in common on each side, and over how much of that, to both sides of the border, they are blended.
+# RRDBNet looks so far that tiles always differ a little from the whole: docs/restoring.md has the measurement.
+TILE, OVERLAP, BLEND = 320, 32, 8
 
 
 class PhotoUpsampler:
     """Enlarges photos by a network, a `faces.paste.Upsampler`. Any number of threads may call it; they take turns.
 
-    The photo is cut into tiles of one size that overlap, so that each pixel is seen with what is around it; beyond the
-    photo's edge it is mirrored. All tiles go through one compiled program, spread over the devices with the weights.
+    The photo is cut into tiles of one size that overlap, so that each pixel is seen with what is around it, and blend
+    into each other; beyond the photo's edge it is mirrored. All tiles go through one compiled program, spread over the
+    devices with the weights.
 
     Args:
         network: the network, with its weights.
-        tile: side of a tile, pixels of the photo.
+        tile: side of a tile, in pixels of the network's body.
         overlap: of them, context on each side.
+        blend: of the context, how much on each side is blended with the neighbor's.
         batch_size: tiles at a time on each device.
+
+    Raises:
+        InterLCMError: these don't go together.
     """
 
     def __init__(
-        self, network: RRDBNet | SRVGGNetCompact, *, tile: int = TILE, overlap: int = OVERLAP, batch_size: int = 1
+        self,
+        network: RRDBNet | SRVGGNetCompact,
+        *,
+        tile: int = TILE,
+        overlap: int = OVERLAP,
+        blend: int = BLEND,
+        batch_size: int = 1,
     ):
-        fold = network.config.fold
-        if problems := number_problems("overlap", overlap, 0, (tile - 1) // 2):
+        problems = number_problems("overlap", overlap, 0, (tile - 1) // 2) or number_problems(
+            "blend", blend, 0, overlap
+        )
+        if not problems and 2 * blend > tile - 2 * overlap:
+            problems = [f"blend is {blend}, but a tile of {tile} with an overlap of {overlap} hasn't room for it twice"]
+        if problems:
             raise InterLCMError(problems[0])
-        if tile % fold or overlap % fold:
-            raise InterLCMError(f"tile and overlap are {tile} and {overlap}, but must be multiples of {fold}")
-        self.scale = network.config.scale
-        self.tile, self.overlap, self.batch_size = tile, overlap, batch_size
+        fold = network.config.fold
+        self.tile, self.overlap, self.blend = tile * fold, overlap * fold, blend * fold
+        self.scale, self.batch_size = network.config.scale, batch_size
         self.graph, self.weights = nnx.split(network)
         # The device is busy with one photo; a second one at the same time would only take its memory.
         self.turn = threading.Lock()
@@ -75,24 +91,35 @@ class PhotoUpsampler:
         return cv2.resize(enlarged, (width, height), interpolation=how)
 
     def _enlarged(self, photo: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """The photo enlarged by the network's own factor."""
+        """The photo enlarged by the network's own factor: tiles side by side into strips, strips below each other."""
         height, width = photo.shape[:2]
-        scale, overlap, core = self.scale, self.overlap, self.tile - 2 * self.overlap
+        scale, core, band = self.scale, self.tile - 2 * self.overlap, 2 * self.blend
+        rows, columns = range(0, height, core), range(0, width, core)
+        tiles = self._enlarged_tiles(photo, itertools.product(rows, columns))
+        # With the blended margin that the first tiles have beyond the photo's edge.
+        result = np.empty(((height + self.blend) * scale, width * scale, 3), np.uint8)
+        strip = np.empty(((core + band) * scale, (width + self.blend) * scale, 3), np.uint8)
+        for y in rows:
+            for x in columns:
+                _blend_in(strip.swapaxes(0, 1), next(tiles).swapaxes(0, 1), x * scale, band * scale if x else 0)
+            _blend_in(result, strip[:, self.blend * scale :], y * scale, band * scale if y else 0)
+        return result[self.blend * scale :]
+
+    def _enlarged_tiles(
+        self, photo: UInt8[np.ndarray, "H W 3"], places: Iterable[tuple[int, int]]
+    ) -> Iterator[UInt8[np.ndarray, "t t 3"]]:
+        """Enlarged tiles in order, without the context that isn't blended."""
         mesh = replicated_mesh(self.weights)
-        run = functools.partial(self._start, mesh)
-        places = list(itertools.product(range(0, height, core), range(0, width, core)))
-        result = np.empty((height * scale, width * scale, 3), np.uint8)
         size = self.batch_size * (1 if mesh is None else mesh.size)
-        for (y, x), tile in zip(places, in_batches(self._tiles(photo, places), size, run), strict=True):
+        margin = (self.overlap - self.blend) * self.scale
+        inner = slice(margin, self.tile * self.scale - margin)
+        for tile in in_batches(self._tiles(photo, places), size, functools.partial(self._start, mesh)):
             if tile is None:
                 raise InterLCMError("the upsampler gave NaN or infinity; try float32")
-            place = result[y * scale : (y + core) * scale, x * scale : (x + core) * scale]
-            inner = tile[overlap * scale :, overlap * scale :]
-            place[...] = inner[: place.shape[0], : place.shape[1]]
-        return result
+            yield tile[inner, inner]
 
     def _tiles(
-        self, photo: UInt8[np.ndarray, "H W 3"], places: list[tuple[int, int]]
+        self, photo: UInt8[np.ndarray, "H W 3"], places: Iterable[tuple[int, int]]
     ) -> Iterator[UInt8[np.ndarray, "T T 3"]]:
         around = np.arange(-self.overlap, self.tile - self.overlap)
         for y, x in places:
@@ -140,6 +167,16 @@ def _found(source: str | Path) -> Path:
         f"{source}: no such upsampler; interlcm download --upsampler x2plus (or x4plus, general-x4v3) gets one, "
         "interlcm add --upsampler FILE.pth takes one that you have"
     )
+
+
+def _blend_in(whole: UInt8[np.ndarray, "H W 3"], part: UInt8[np.ndarray, "h _ 3"], start: int, band: int) -> None:
+    """Lays rows into the whole from row `start` on; the first `band` of them fade in over what is there."""
+    part = part[: len(whole) - start, : whole.shape[1]]
+    place = whole[start : start + len(part)]
+    rising = ((np.arange(band, dtype=np.float32) + 0.5) / max(band, 1)).reshape(-1, 1, 1)[: len(part)]
+    fading = place[:band] + (part[:band].astype(np.float32) - place[:band]) * rising
+    place[:band] = np.rint(fading)
+    place[band:] = part[band:]
 
 
 def _mirrored(index: np.ndarray, length: int) -> np.ndarray:
