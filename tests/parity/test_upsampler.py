@@ -3,11 +3,8 @@
 import dataclasses
 import json
 
-import jax
-import jax.numpy as jnp
 import pytest
 import torch
-from flax import nnx
 
 from interlcm_jax.convert.rules import places
 from interlcm_jax.convert.upsampler import TABLES, export_upsampler, read_upsampler, write_upsampler
@@ -49,19 +46,13 @@ def test_network(kind, config):
     [
         ("RRDBNet", RRDBNetConfig(), 16_697_987),
         ("RRDBNet", RRDBNetConfig(scale=2), 16_703_171),
-        ("RRDBNet", RRDBNetConfig(num_blocks=6), 4_467_779),
         ("SRVGGNetCompact", SRVGGConfig(), 1_213_296),
-        ("SRVGGNetCompact", SRVGGConfig(num_layers=16), 621_424),
     ],
-    ids=["x4plus", "x2plus", "x4plus_anime_6B", "general-x4v3", "animevideov3"],
+    ids=["x4plus", "x2plus", "general-x4v3"],
 )
 def test_real_sizes_have_the_keys_and_shapes_of_pytorch(kind, config, count):
     ours, theirs = KINDS[kind]
-    network = abstract(ours, config)
-    assert_same_weights(network, lambda: theirs(config), TABLES[kind], count)
-    photo = jax.ShapeDtypeStruct((1, 16, 24, 3), jnp.float32)
-    enlarged = nnx.eval_shape(lambda network, x: network(x), network, photo)
-    assert enlarged.shape == (1, 16 * config.scale, 24 * config.scale, 3)
+    assert_same_weights(abstract(ours, config), lambda: theirs(config), TABLES[kind], count)
 
 
 def test_some_names_of_the_release():

@@ -82,7 +82,7 @@ def test_neighbors_fade_into_each_other():
 
 
 def test_one_program_for_all_sizes():
-    upsampler, before = PhotoUpsampler(Stamped(), tile=24, overlap=6, blend=2), Stamped.traced
+    upsampler, before = PhotoUpsampler(Stamped(), tile=26, overlap=6, blend=2), Stamped.traced
     for size in ((60, 60), (5, 90), (13, 13)):
         upsampler(photo(*size), 2)
     assert Stamped.traced == before + 1
@@ -141,7 +141,7 @@ def test_an_upsampler_by_its_name_and_its_folder(tmp_path, monkeypatch):
         assert np.array_equal(load_upsampler(source)(picture, 2), expected)
     half = load_upsampler("mine", "bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(half.weights)} == {jnp.dtype(jnp.bfloat16)}
-    assert 0 < levels(half(picture, 2), expected) <= 4
+    assert 0 < np.abs(half(picture, 2).astype(int) - expected).mean() < 4
 
 
 @pytest.mark.parametrize("source", ["other", "../mine", "missing.pth"])
