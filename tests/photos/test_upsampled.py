@@ -104,8 +104,3 @@ def test_photos_without_a_face_are_written(tmp_path):
 def test_enlarged_faces_need_an_upsampler():
     with pytest.raises(InterLCMError, match="upsample_faces is True, but there is no upsampler"):
         restore_photo(Darkening(), Photo(picture()), RestoreOptions(upsample_faces=True), finding())
-
-
-def test_a_name_in_place_of_an_upsampler(unchecked):
-    with pytest.raises(InterLCMError, match=r"upsampler is .*x4plus.*, but must be None or a function"):
-        restore_photo(Darkening(), Photo(picture()), upsampler="x4plus")
