@@ -21,9 +21,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from interlcm_jax.data.loader import batches
 from interlcm_jax.data.sources import HQ, Source, identity, open_source
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import resolve_paths, to_path
+from interlcm_jax.files.paths import in_bucket, resolve_paths, to_path
 from interlcm_jax.runtime import compile_cache, distributed, peers
 from interlcm_jax.runtime.compiler_options import jit
+from interlcm_jax.runtime.watchdog import Watchdog
 from interlcm_jax.training.checkpoint import Checkpoints
 from interlcm_jax.training.config import TrainConfig
 from interlcm_jax.training.going_on import GoingOn
@@ -33,6 +34,7 @@ from interlcm_jax.training.profile import ProfileSteps
 from interlcm_jax.training.release import CHECKPOINTS, trained_model
 from interlcm_jax.training.run_folder import claimed
 from interlcm_jax.training.sharding import make_mesh, put_batch
+from interlcm_jax.training.speed import step_cost
 from interlcm_jax.training.start import Start, initial_weights, load_start
 from interlcm_jax.training.state import (
     TrainState,
@@ -43,13 +45,14 @@ from interlcm_jax.training.state import (
     state_shardings,
 )
 from interlcm_jax.training.step import make_step
+from interlcm_jax.training.tracker import Wandb
 from interlcm_jax.training.validation import Validation
 
 MODEL = "model"  # in a stage's folder: what it exports
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Trains; returns the exit code: 0 for done or stopped well, 2 for what can't be done.
+    """Trains; returns the exit code: 0 for done, 2 for what can't be done, the configuration's for a stopped run.
 
     One of several processes ends with 75 where another was killed: all are to be started again.
     """
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
             peers.watch("train")
         for name, config in configs.items():
             if not (train(config, going_on) if name is None else train_stage(name, config, going_on)):
-                break
+                return config.run.exit_code_on_preemption
     except Exception as error:
         return peers.end("train", error)
     return 0
@@ -144,8 +147,9 @@ def train(config: TrainConfig, going_on: GoingOn) -> bool:
         InterLCMError: something isn't there or doesn't fit; another training is at work in the folder; a loss isn't
             finite; a checkpoint can't be written.
     """
-    compile_cache.enable()
     folder, main_process = to_path(config.run.folder), jax.process_index() == 0
+    # Of several processes the first alone writes programs, where all can read them: they see one run's folder.
+    compile_cache.enable(folder if jax.process_count() > 1 or in_bucket(folder) else None)
     mesh = make_mesh(config.mesh)
     if config.batch_size % mesh.size:
         raise InterLCMError(f"batch_size is {config.batch_size}, but must be a multiple of the {mesh.size} devices")
@@ -180,32 +184,37 @@ def train(config: TrainConfig, going_on: GoingOn) -> bool:
             process_count=jax.process_count(),
         )
         profile_from = config.run.profile_from
+        tracker = functools.partial(Wandb, folder, saved, first) if config.run.tracker else None
         with (
-            RunLog(folder, config.steps, first, log_every=config.run.log_every) as log,
-            ProfileSteps(folder / "profile", profile_from, config.run.profile_steps) as profile,
+            RunLog(folder, config.steps, first, log_every=config.run.log_every, tracker=tracker) as log,
+            Watchdog("train", log.clock),
+            ProfileSteps(log.local / "profile", profile_from, config.run.profile_steps) as profile,
             Interrupt() as interrupt,
         ):
             metrics, stopped = {}, False
             while step < config.steps and not stopped:
-                batch = next(images)
+                with log.clock.at("data"):
+                    batch = next(images)
                 indices = batch.pop("index")
+                given = (state, frozen, start.judges, put_batch(batch, mesh))
+                log.cost = log.cost or step_cost(program, given, config.batch_size, mesh.size)
                 with profile.step(step, metrics):
-                    state, metrics = program(state, frozen, start.judges, put_batch(batch, mesh))
+                    state, metrics = program(*given)
                 step, position = step + 1, position + 1
                 log.add(step, metrics, indices)
                 stopped = interrupt.requested()
                 due = step % config.run.checkpoint_every == 0 or step == config.steps
                 # Each checkpoint that is due has a score, so that the best one is kept.
                 if validate and (step % config.validation.every == 0 or due):
-                    with log.pause():
+                    with log.pause("validation"):
                         found = validate(state.ema, frozen)
                     scores = found.scores
                     log.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
                     log.samples(step, found.lq, found.restored, found.hq)
                 if due or stopped:
                     # Checked before: a state that a broken loss went into is never saved.
-                    log.flush()
-                    checkpoints.save(step, state, config=saved, position=position, metrics=scores)
+                    with log.pause("checkpoint"):
+                        checkpoints.save(step, state, config=saved, position=position, metrics=scores)
                 scores = None
             images.close()
             checkpoints.wait()

@@ -51,6 +51,7 @@ from interlcm_jax.models.weights import ShardingRule, abstract, lazy_weights
 from interlcm_jax.restoration import Networks, draw_noise, restore
 from interlcm_jax.runtime.batching import in_batches, pad, replicated_mesh
 from interlcm_jax.runtime.compiler_options import jit, traced
+from interlcm_jax.runtime.platform import fastest_dtype
 
 
 def restore_pixels(
@@ -140,7 +141,7 @@ class InterLCM:
         Args:
             model: a folder that `interlcm download`, `interlcm convert` or `save_pretrained` wrote, or a name of one;
                 None is the default model: see `default_model.find_model`.
-            dtype: compute dtype, float32 or bfloat16.
+            dtype: compute dtype, float32 or bfloat16; "auto" is bfloat16 where the device is faster in it.
             param_dtype: dtype the weights are held in; by default the compute dtype.
             sharding: where each weight goes: one sharding for all, or a function from (path, shape), the path
                 starting with the network's name; None is the default device.
@@ -152,7 +153,9 @@ class InterLCM:
         """
         check_kind("model", model, str | os.PathLike | None, "a folder, a name or None")
         check_kind("sharding", sharding, jax.sharding.Sharding | Callable | None, "a sharding, a function or None")
-        dtype, held = check_dtype(dtype), check_dtype(param_dtype or dtype)
+        # Not `==` first: a dtype compares itself with any text as with a dtype's name.
+        dtype = check_dtype(fastest_dtype() if isinstance(dtype, str) and dtype == "auto" else dtype)
+        held = check_dtype(param_dtype or dtype)
         folder = find_model(model, select=matching(CONFIG, *(f"{name}.safetensors" for name in NETWORKS)))
         config = read_config(folder)
         networks = abstract(lambda rngs: Networks(config, rngs=rngs, dtype=dtype, param_dtype=held))

@@ -1,6 +1,7 @@
 """A restoration that runs without this package: its program as StableHLO, and its weights in a file of their own."""
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,9 +22,11 @@ from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.models.kernels.attention import flash_kernel
 from interlcm_jax.models.weights import lazy_weights, skeleton, with_values
 from interlcm_jax.pipeline import InterLCM, restore_pixels
+from interlcm_jax.runtime.compiler_options import compiler_options
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, WEIGHTS, EXAMPLE, README = "program.bin", "weights.safetensors", "run.py", "README.md"
+OPTIONS = "cpu_options.json"
 
 
 def compile_model(
@@ -35,7 +38,7 @@ def compile_model(
     num_network_calls: int | None = None,
     color_fix: str | None = None,
 ) -> Exported:
-    """Writes a folder that restores faces with JAX alone: the program, its weights, an example and a README.
+    """Writes a folder that restores faces with JAX alone: program, weights, CPU options, an example and a README.
 
     Args:
         model: the model, whose weights may lie on several devices; the program is for one.
@@ -60,13 +63,16 @@ def compile_model(
         weights = lazy_weights(model.networks)
         (temporary / PROGRAM).write_bytes(program.serialize())
         write_safetensors(temporary / WEIGHTS, weights)
+        dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
         (temporary / EXAMPLE).write_text(_template(EXAMPLE))
+        options = compiler_options("cpu", bfloat16="bfloat16" in dtypes) or {}
+        (temporary / OPTIONS).write_text(json.dumps(options, indent=2) + "\n")
         origins = [f"| {name} | {w['origin']} | {w['license']} |" for name, w in config.weights.items()]
         readme = Template(_template(README)).substitute(
             version=__version__,
             platforms=", ".join(program.platforms),
             count=len(weights),
-            dtype=", ".join(sorted({str(tensor.dtype) for tensor in weights.values()})),
+            dtype=", ".join(dtypes),
             batch=batch_size,
             size=config.image_size,
             task=config.task,

@@ -75,9 +75,7 @@ class Bucket:
 
     def describe(self, name: str) -> dict:
         """An object as Google's JSON describes it."""
-        data = self.objects[name]
-        md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
-        when = "2026-01-01T00:00:00.000Z"
+        data, when = self.objects[name], "2026-01-01T00:00:00.000Z"
         return {
             "kind": "storage#object",
             "name": name,
@@ -85,11 +83,10 @@ class Bucket:
             "size": str(len(data)),
             "generation": str(self.generations[name]),
             "metageneration": "1",
-            "md5Hash": md5,
+            "md5Hash": base64.b64encode(hashlib.md5(data).digest()).decode(),
             "etag": f"e{self.generations[name]}",
             "updated": when,
             "timeCreated": when,
-            "storageClass": "STANDARD",
             "contentType": "application/octet-stream",
         }
 
@@ -122,11 +119,11 @@ class Bucket:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
+    daemon_threads, request_queue_size = True, 256
 
-    def handle_error(self, request, client_address):
-        """Clients that leave in the middle are killed ones."""
+    # Clients that leave in the middle are killed ones.
+    def handle_error(self, *_):
+        pass
 
 
 @contextlib.contextmanager
@@ -278,7 +275,7 @@ class _Handler(Amazon, http.server.BaseHTTPRequestHandler):
         return self.answer(206, data[start : end + 1], headers, key)
 
     def json(self, value):
-        return self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json; charset=UTF-8"})
+        return self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def fail(self, code, message):
         return self.answer(code, json.dumps({"error": {"code": code, "message": message}}).encode())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import runpy
 import shutil
@@ -23,6 +24,7 @@ from interlcm_jax import InterLCM, InterLCMError, stablehlo_export
 from interlcm_jax.imaging.io import fit_square, read_image
 from interlcm_jax.models.weights import abstract, skeleton
 from interlcm_jax.restoration import Networks
+from interlcm_jax.runtime.compiler_options import compiler_options
 from interlcm_jax.stablehlo_export import PLATFORMS, compile_model, export_model
 from tests.imaging.odd_images import gradient
 from tests.miniature import miniature_model
@@ -86,6 +88,7 @@ def example(tmp_path, monkeypatch):
     same = SimpleNamespace(in_avals=in_avals, call=lambda weights, faces, seed: (faces, np.ones(BATCH, bool)))
     monkeypatch.setattr(export, "deserialize", lambda content: same)
     (tmp_path / "program.bin").touch()
+    (tmp_path / "cpu_options.json").write_text("{}")
     script = shutil.copy(stablehlo_export.__file__.replace("stablehlo_export.py", "templates/run.py"), tmp_path)
 
     def run(source: Path) -> np.ndarray:
@@ -139,6 +142,7 @@ def test_faces_that_are_not_finite_are_told(folder, program):
 def test_the_folder_says_what_is_in_it(folder, program):
     assert sorted(path.name for path in folder.iterdir()) == [
         "README.md",
+        "cpu_options.json",
         "program.bin",
         "run.py",
         "weights.safetensors",
@@ -151,6 +155,7 @@ def test_the_folder_says_what_is_in_it(folder, program):
     assert "| faces | uint8 (2, 64, 64, 3), RGB |" in readme
     assert f"Exported by JAX {jax.__version__}" in readme
     assert "| all | not stated | not stated |" in readme
+    assert json.loads((folder / "cpu_options.json").read_text()) == compiler_options("cpu")
 
 
 def test_licenses_are_the_model_folders(tmp_path):

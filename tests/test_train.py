@@ -33,6 +33,8 @@ def run(monkeypatch, tmp_path, *arguments) -> int:
         (["--batch-size", "6"], "batch_size is 6, but must be a multiple of the 8 devices"),
         (["--validation.count", "0", "--validation.grid", "0"], "validation.count is 0, but must be at least 1"),
         (["--validation.grid", "0"], "validation.grid is 0, but must be at least 1"),
+        (["--run.exit-code-on-preemption", "256"], "run.exit_code_on_preemption is 256, but must be from 0 to 255"),
+        (["--mesh.slices", "3"], "mesh.slices 3 doesn't divide the 8 devices"),
         (["--stage.draws", "2"], "--stage.draws"),
         (["--stage.losses.ssim", "-1"], "ssim -1.0"),
         (["--data.path", "nowhere"], "nowhere"),
@@ -117,3 +119,10 @@ def test_lpips_is_only_loaded_where_it_has_a_weight(tmp_path):
         load_judges(config, mesh)
     losses = dataclasses.replace(config.stage.losses, lpips=0.0)
     assert load_judges(dataclasses.replace(config, stage=Restoration(losses=losses)), mesh).lpips is None
+
+
+@pytest.mark.parametrize(("finished", "code"), [(True, 0), (False, 75)])
+def test_a_stopped_run_ends_with_the_exit_code_that_is_asked_for(monkeypatch, finished, code):
+    monkeypatch.setattr(train, "train", lambda config, going_on: finished)
+    assert train.main([SMOKE, "--run.exit-code-on-preemption", "75"]) == code
+    assert train.main([SMOKE]) == 0

@@ -99,6 +99,7 @@ def assert_bitwise_equal(ours: dict, reference: dict) -> None:
     assert [path for path in reference if ours[path].tobytes() != reference[path].tobytes()] == []
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(folder, unbroken):
     run = "stopped"
     process = start(folder, run)
@@ -146,7 +147,7 @@ def test_where_one_process_is_killed_the_other_ends_with_one_sentence(folder, ki
         f"train (process {1 - killed} of 2 on {socket.gethostname()}): process {killed} gives no sign of life" in said
     )
     assert "Traceback" not in said
-    assert "***" not in said
+    assert "stack trace" not in said
 
 
 @pytest.mark.long

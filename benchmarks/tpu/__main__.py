@@ -17,7 +17,7 @@ All numbers are for one chip, GB are 1e9 bytes, GiB 2**30:
 - accessed: XLA's count of what every operation reads and writes, padded, wherever it lies: copies into the fast memory
   count too. One pass through a loop's body, so `restore` unrolls the network calls; `--scan` compiles them as
   `InterLCM.restore` does, for its temporaries and compile time. `--vae-slice` makes loops too.
-- collectives: what is sent between chips, in loops as often as they run.
+- collectives: what is sent between chips, in loops as often as they run; "between slices" over the hosts' network.
 - megacycles: the compiler's own estimates of all operations, added up, without waits for copies and bodies of loops.
 """
 
@@ -37,10 +37,10 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks.programs import REMAT, RESTORATION, SIZES, Program, Setting, model_config, train_config, training_step
 from benchmarks.report import Report, add_output
-from benchmarks.tpu.flops import matrix_flops
 from benchmarks.tpu.hlo import collective_bytes, hbm_bytes, megacycles
 from interlcm_jax.models.kernels.attention import flash_kernel
 from interlcm_jax.training.config import MeshConfig
+from interlcm_jax.training.flops import matrix_flops
 
 GIGA, TERA, GIBI = 1e9, 1e12, 2**30
 RESTORE = {"topology": "", "program": "", "batch": ""}
@@ -58,13 +58,14 @@ COST = {
 }
 
 
-def tpu_devices(topology: str) -> list[jax.Device]:
-    """The chips of a TPU that isn't there, such as `v5e:2x2`, `v5p:2x2x1` or `v6e:2x2`."""
+def tpu_devices(topology: str, slices: int = 1) -> list[jax.Device]:
+    """The chips of a TPU that isn't there, such as `v5e:2x2`, `v5p:2x2x1` or `v6e:2x2`, or of several like it."""
     # Without this the TPU library asks the cloud's metadata server which machine it runs on, and waits for an answer.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     # No TPU is taken, so another process may have the library open too.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    options = {"num_slices": slices} if slices > 1 else {}
+    return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **options).devices)
 
 
 def compiled(program: Program, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -115,13 +116,14 @@ def steps(asked: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Program]]
     model = model_config(asked.size)
     settings = itertools.product(asked.topology, asked.fsdp, asked.images_per_chip, asked.remat)
     for topology, fsdp, images, remat in settings:
-        devices = tpu_devices(topology)
+        devices = tpu_devices(topology, asked.slices)
         chips = len(devices)
         options = {"batch_size": images * chips, "accumulate": asked.accumulate, "dtype": asked.dtype}
         options["mesh"] = MeshConfig(fsdp=fsdp)
         program, plain = (
             training_step(train_config(asked.size, remat=each, **options), model, devices) for each in (remat, "none")
         )
+        topology = f"{asked.slices} * {topology}" if asked.slices > 1 else topology
         row = {"topology": topology, "chips": chips, "fsdp": fsdp, "remat": remat, "images_per_chip": images}
         ours, least = tflop(program, chips), tflop(plain, chips)
         yield {**row, "tflop": ours, "recomputed": ours / least - 1}, program
@@ -148,6 +150,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     restore.add_argument("--vae-slice", type=int, metavar="N", help="images in the VAE at a time; default: all")
     train = what.add_parser("train", parents=[both], help="a training step")
+    train.add_argument("--slices", type=int, default=1, help="that many of the topology; default: 1")
     train.add_argument("--fsdp", nargs="+", type=int, default=[1], help="chips that share the weights; default: 1")
     train.add_argument("--images-per-chip", nargs="+", type=int, default=[1], help="default: 1")
     train.add_argument("--remat", nargs="+", choices=REMAT, default=["blocks"], help="default: blocks")

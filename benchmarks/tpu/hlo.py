@@ -16,6 +16,8 @@ _INSTRUCTION = re.compile(
 )
 _ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|\w+_computations?)=(%[\w.\-]+|\{[^}]*\})")
+# What goes to other slices of a TPU, over the network between hosts.
+_BETWEEN_SLICES = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 # They move nothing: names for arrays, or the end of what a start has counted.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id"}
 
@@ -81,7 +83,8 @@ def collective_bytes(hlo: str) -> dict[str, int]:
 
     One collective counts as the larger of what it takes on a device and what it gives there: an all-reduce the array
     that is summed, an all-gather the gathered one, a reduce-scatter the one before it is scattered. What travels over
-    a link depends on the algorithm besides. A loop's count as often as it runs; those of a conditional all count.
+    a link depends on the algorithm besides. What a device sends to other slices of a TPU counts under names of its own,
+    like "all-reduce between slices". A loop's count as often as it runs; those of a conditional all count.
 
     Args:
         hlo: the optimized program, `compiled.as_text()`.
@@ -103,6 +106,9 @@ def collective_bytes(hlo: str) -> dict[str, int]:
                 if instruction.opcode.endswith("-start") and kind != "all-reduce":
                     given -= taken
                 total[kind] += max(taken, given)
+            elif instruction.opcode == "send" and (found := _BETWEEN_SLICES.search(instruction.attributes)):
+                kind = found[1].lower().replace("_", "-")
+                total[f"{kind} between slices"] += instruction.results[0].size
             for called in _called(instruction):
                 inside = count(called)
                 times = _trips(instruction, computations) if inside and instruction.opcode == "while" else 1

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from interlcm_jax.cli.add import RETINAFACE
+
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
@@ -33,7 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg16 .pth, for LPIPS in training")
     parser.add_argument("--lpips-heads", type=Path, metavar="FILE", help="the lpips package's weights/v0.1/vgg.pth")
-    parser.add_argument("--retinaface", type=Path, metavar="FILE", help="detection_Resnet50_Final.pth, to find faces")
+    parser.add_argument("--retinaface", type=Path, metavar="FILE", help=f"{RETINAFACE}, to find faces")
     parser.add_argument("--parsenet", type=Path, metavar="FILE", help="parsing_parsenet.pth, to paste faces neatly")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="the model folder to create")
     settings = parser.add_argument_group(

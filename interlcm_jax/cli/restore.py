@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from interlcm_jax.cli.face_options import add_face_options, face_choice
+from interlcm_jax.cli.list_faces import list_faces
 from interlcm_jax.cli.report import Report
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.photos.plan import COMPARISONS, RESTORED_FACES, Job, plan, unfinished
+from interlcm_jax.photos.plan import COMPARISONS, NUMBERED_FACES, RESTORED_FACES, Job, plan, unfinished
 from interlcm_jax.runtime import distributed
 
 if TYPE_CHECKING:
     from interlcm_jax.photos.files import Outcome
-    from interlcm_jax.photos.image import RestoreOptions
+    from interlcm_jax.photos.image import RestoreOptions, Upsampler
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -48,7 +50,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add("--aligned", action="store_true", help="the images are aligned faces, cropped like FFHQ's")
     add("--upscale", type=float, default=2.0, metavar="X", help="how many times larger the result is (default: 2)")
-    add("--only-center-face", action="store_true", help="restore only the face nearest the center")
+    add(
+        "--background-upsampler",
+        metavar="NAME|DIR|FILE",
+        help="enlarge photos by this network (see interlcm download --upsampler), not by interpolation",
+    )
+    add("--upsample-faces", action="store_true", help="faces too, where they become larger than the model draws them")
+    add_face_options(parser)
+    add("--only-center-face", action="store_const", dest="faces", const="center", help="the same as --faces center")
+    add("--list-faces", action="store_true", help=f"only print the faces and draw them, into OUT/{NUMBERED_FACES}")
     add("--detector", choices=("mtcnn", "retinaface"), help="default: retinaface if the model has it, else mtcnn")
     add("--format", choices=("png", "jpg", "webp", "tiff"), default="png", help="of the results (default: png)")
     add("--save-faces", action="store_true", help=f"also write each face before and after, to OUT/{RESTORED_FACES}")
@@ -57,7 +67,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--json", action="store_true", help="print the summary as JSON")
     add("--batch-size", type=int, default=1, metavar="N", help="faces at a time on each device (default: 1)")
     add("--vae-slice", type=int, metavar="N", help="faces at a time in the VAE, to save memory (default: all)")
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16", "auto"),
+        default="float32",
+        help="auto: bfloat16 where this machine is faster in it (default: float32)",
+    )
     add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="threads that read and write")
     add("--no-compile-cache", action="store_true", help="don't keep compiled programs for the next run")
     distributed.add_arguments(parser)
@@ -83,12 +98,18 @@ def run(arguments: argparse.Namespace) -> int:
     options = RestoreOptions(
         aligned=arguments.aligned,
         upscale=arguments.upscale,
-        only_center_face=arguments.only_center_face,
+        **face_choice(arguments),
         gray=arguments.gray,
         leave_sharp=_sharp(arguments.leave_sharp),
+        upsample_faces=arguments.upsample_faces,
     )
+    if arguments.list_faces and options.aligned:
+        raise InterLCMError("--list-faces looks for the faces of photos; an aligned face is one as a whole")
+    _check_upsampler(arguments)
     index, count = distributed.join(arguments, "interlcm")
     jobs = jobs[index::count]
+    if arguments.list_faces:
+        return list_faces(arguments, jobs, options)
     left = unfinished(jobs) if arguments.skip_existing else jobs
     outcomes, seconds = _restore(arguments, left, options) if left else ([], 0.0)
     done_now = set(left)
@@ -102,6 +123,23 @@ def _sharp(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
+
+
+def _check_upsampler(arguments: argparse.Namespace) -> None:
+    """Refuses what an upsampler isn't for."""
+    if arguments.background_upsampler is None and arguments.upsample_faces:
+        raise InterLCMError("--upsample-faces needs --background-upsampler, which names the network that enlarges them")
+    if arguments.background_upsampler is not None and arguments.aligned:
+        raise InterLCMError("--background-upsampler is for photos; aligned faces (--aligned) aren't enlarged")
+
+
+def _load_upsampler(arguments: argparse.Namespace) -> "Upsampler | None":
+    if arguments.background_upsampler is None:
+        return None
+    from interlcm_jax.photos.upsample import load_upsampler
+    from interlcm_jax.runtime.batching import replicated_sharding
+
+    return load_upsampler(arguments.background_upsampler, arguments.dtype, sharding=replicated_sharding())
 
 
 def _restore(
@@ -121,22 +159,25 @@ def _restore(
     from interlcm_jax.pipeline import InterLCM
     from interlcm_jax.runtime import compile_cache
     from interlcm_jax.runtime.batching import replicated_sharding
+    from interlcm_jax.runtime.platform import fastest_dtype
 
     folder = find_model(arguments.model, arguments.task)
     config = read_config(folder)
     model_options = ModelOptions(**{name: getattr(arguments, name) for name in ModelOptions.__annotations__})
     check_options(config, batch_size=arguments.batch_size, **model_options)
     cache = None if arguments.no_compile_cache else compile_cache.enable()
-    model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=replicated_sharding())
+    dtype = fastest_dtype() if arguments.dtype == "auto" else arguments.dtype
+    model = InterLCM.from_pretrained(folder, dtype, sharding=replicated_sharding())
     if arguments.model is None:
         print(describe_model(folder, config), file=sys.stderr)
     detector = None if options.aligned else load_detector(folder, arguments.detector)
     parser = None if options.aligned else load_parsenet(folder)
+    upsampler = _load_upsampler(arguments)
     calls = arguments.num_network_calls or config.num_network_calls
     kept = f"; it is kept in {cache} for the next time" if cache else ""
     print(
-        f"{len(jobs)} images; {calls} network calls at {config.image_size} px. With the first faces the program is "
-        f"compiled for this machine, which takes a while{kept}",
+        f"{len(jobs)} images; {calls} network calls at {config.image_size} px in {dtype}. With the first faces the "
+        f"program is compiled for this machine, which takes a while{kept}",
         file=sys.stderr,
     )
     with logging_redirect_tqdm(), _Bar(total=len(jobs), unit="image", smoothing=0.1) as bar:
@@ -148,6 +189,7 @@ def _restore(
                 options,
                 detector=detector,
                 parser=parser,
+                upsampler=upsampler,
                 save_faces=arguments.save_faces,
                 comparison=arguments.comparison,
                 batch_size=arguments.batch_size,

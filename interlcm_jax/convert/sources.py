@@ -8,7 +8,7 @@ from typing import Any
 from interlcm_jax.convert import clip_vision, compvis, controlnet, lora, visual_encoder
 from interlcm_jax.convert.checkpoints import DIFFUSERS, TRANSFORMERS, needed, read_weights, weight_file
 from interlcm_jax.convert.network import SCHEDULER, is_compvis, networks_inside, read_network_config, read_schedule
-from interlcm_jax.convert.optional import origins as optional_origins
+from interlcm_jax.convert.optional import file_origins
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.hub import Select, resolve
 from interlcm_jax.files.safetensors import LazyTensor
@@ -177,7 +177,7 @@ def _origins(sources: Sources, license: str | None, exported: ModelConfig | None
         "clip_vision": {"origin": name(sources.clip), **frozen},
         "spatial_encoder": {"origin": name(sources.spatial_encoder), **trained},
         "visual_encoder": {"origin": name(sources.visual_encoder), **trained},
-        **optional_origins(sources.retinaface, sources.parsenet),
+        **file_origins(sources.retinaface, sources.parsenet),
     }
     if exported is None:
         return found

@@ -1,4 +1,4 @@
-"""Which faces of a photo are restored, and how they are turned upright: eyes, nose and mouth onto fixed places."""
+"""How faces are turned upright, eyes, nose and mouth onto fixed places, and which are large enough for it."""
 
 from collections.abc import Sequence
 
@@ -31,17 +31,6 @@ def large_enough(faces: Sequence[Face], min_eye_distance: float = MIN_EYE_DISTAN
     Faces without finite landmarks go too, so what is left can be aligned.
     """
     return [face for face in faces if np.isfinite(face.landmarks).all() and face.eye_distance >= min_eye_distance]
-
-
-def largest_face(faces: Sequence[Face]) -> Face:
-    """The face with the largest box, of at least one."""
-    return max(faces, key=lambda face: np.prod(face.box[2:] - face.box[:2]))
-
-
-def center_face(faces: Sequence[Face], photo: UInt8[np.ndarray, "H W 3"]) -> Face:
-    """Of one or more faces, the one with its box's center nearest the photo's."""
-    middle = np.array(photo.shape[1::-1]) / 2
-    return min(faces, key=lambda face: np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - middle))
 
 
 def template(size: int) -> Float[np.ndarray, "5 2"]:

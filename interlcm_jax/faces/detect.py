@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -23,6 +24,11 @@ class Face:
     score: float
 
     @property
+    def size(self) -> float:
+        """Pixels of its box's longer side."""
+        return float((self.box[2:] - self.box[:2]).max())
+
+    @property
     def eye_distance(self) -> float:
         """Pixels from eye to eye."""
         return float(np.linalg.norm(self.landmarks[1] - self.landmarks[0]))
@@ -36,3 +42,23 @@ class Face:
 
 # Any function from an upright RGB photo to the faces in it can be put in.
 Detector = Callable[[UInt8[np.ndarray, "H W 3"]], list[Face]]
+
+
+@runtime_checkable
+class AdjustableDetector(Protocol):
+    """A detector whose bound on the score can be moved."""
+
+    def with_threshold(self, score: float) -> Self:
+        """The same detector, whose faces score more than this, 0 to 1."""
+
+
+def scoring_above(detector: Detector, threshold: float | None) -> Detector:
+    """The detector with this bound on its faces' scores; None is the bound that it has.
+
+    Any function that isn't adjustable keeps a bound of its own that is higher.
+    """
+    if threshold is None:
+        return detector
+    if isinstance(detector, AdjustableDetector):
+        return detector.with_threshold(threshold)
+    return lambda photo: [face for face in detector(photo) if face.score > threshold]

@@ -1,7 +1,9 @@
 """Finds faces with MTCNN (Zhang et al. 2016): windows of all sizes are proposed, then refined twice."""
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import cv2
 import jax
@@ -99,6 +101,13 @@ class MTCNN:
             chosen[unsure] = np.where(best, 4 * count + best * len(unsure) + np.arange(len(unsure)), unsure)
             found, landmarks = concatenated([found, closer]), np.concatenate([landmarks, points])
         return found[chosen], landmarks[chosen]
+
+    def with_threshold(self, score: float) -> Self:
+        """The same networks, whose faces O-Net scores above this when they are upright, 0 to 1."""
+        adjusted = copy.copy(self)
+        *earlier, turned, _ = self.thresholds
+        adjusted.thresholds = (*earlier, min(turned, score), score)
+        return adjusted
 
     def propose(self, photo: UInt8[np.ndarray, "H W 3"]) -> Candidates:
         """Windows that P-Net takes for faces."""

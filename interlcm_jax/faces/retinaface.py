@@ -1,11 +1,12 @@
-"""RetinaFace with a ResNet-50 backbone.
+"""RetinaFace with a ResNet-50 or a MobileNet as its backbone.
 
 Deng et al., "RetinaFace: Single-shot Multi-level Face Localization in the Wild" (CVPR 2020, arXiv 1905.00641), as
-biubug6/Pytorch_Retinaface trained it and facexlib publishes it (`detection_Resnet50_Final.pth`). Submodules that the
-release names are named as there.
+biubug6/Pytorch_Retinaface trained it (`mobilenet0.25_Final.pth`) and facexlib publishes it
+(`detection_Resnet50_Final.pth`). Submodules that the release names are named as there.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from typing import NamedTuple, Self, Unpack
 
 import jax
@@ -14,12 +15,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from interlcm_jax.faces.backbones import EXPANSION, ConvNorm, MobileNet, ResNet, zero_outside
 from interlcm_jax.models.config import NetworkConfig
-from interlcm_jax.models.layers import BatchNorm, Conv, Init, nearest_resize
+from interlcm_jax.models.layers import Conv, Init, nearest_resize
 
 STRIDES = (8, 16, 32)  # of the three levels, finest first: pixels between their positions
 LANDMARKS = 5
-EXPANSION = 4  # a ResNet block's output over its inner width
+RESNET, MOBILENET = "resnet", "mobilenet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +29,17 @@ class RetinaFaceConfig(NetworkConfig):
     """Sizes of RetinaFace; the defaults are those of the published ResNet-50.
 
     Attributes:
-        base_channels: width after the first convolution; the stages' inner widths are 1, 2, 4 and 8 times that.
-        layers: residual blocks in each of the backbone's four stages.
+        backbone: "resnet" or "mobilenet".
+        base_channels: width after the first convolution; the inner widths of the ResNet's stages are 1, 2, 4 and 8
+            times that, and the widths of the MobileNet's blocks 2, 4, 8, 16 and 32 times.
+        layers: blocks of the backbone of each of these widths.
         out_channels: width of the feature pyramid and the context modules.
         anchor_sizes: sides of the square anchors, pixels, equally many for each level, the finest level's first.
         center_variance: scale of the predicted positions, in anchor sides.
         size_variance: scale of the predicted logarithms of sizes.
     """
 
+    backbone: str = RESNET
     base_channels: int = 64
     layers: tuple[int, ...] = (3, 4, 6, 3)
     out_channels: int = 256
@@ -43,9 +48,34 @@ class RetinaFaceConfig(NetworkConfig):
     size_variance: float = 0.2
 
     @classmethod
+    def mobilenet(cls) -> Self:
+        """The published MobileNet, a quarter as wide as MobileNetV1."""
+        return cls(backbone=MOBILENET, base_channels=8, layers=(1, 2, 2, 6, 2), out_channels=64)
+
+    @classmethod
+    def published(cls, names: Iterable[str]) -> Self:
+        """Which of the two published networks weights of these names are of, in PyTorch or here."""
+        return cls.mobilenet() if any(name.startswith("body.stage1.") for name in names) else cls()
+
+    @classmethod
     def miniature(cls) -> Self:
         """8 to 256 channels and five residual blocks, for tests."""
         return cls(base_channels=8, layers=(2, 1, 1, 1), out_channels=16)
+
+    def contradictions(self) -> list[str]:
+        """What of the sizes doesn't go together."""
+        if self.backbone not in (RESNET, MOBILENET):
+            return [f"backbone is {self.backbone!r}, but must be {RESNET} or {MOBILENET}"]
+        widths = 4 if self.backbone == RESNET else 5
+        if len(self.layers) != widths:
+            return [f"layers has {len(self.layers)} entries, but a {self.backbone} has blocks of {widths} widths"]
+        return []
+
+    @property
+    def level_channels(self) -> tuple[int, ...]:
+        """The backbone's width at each of the three levels."""
+        finest = self.base_channels * (2 * EXPANSION if self.backbone == RESNET else 8)
+        return finest, 2 * finest, 4 * finest
 
     @property
     def anchors_per_position(self) -> int:
@@ -72,79 +102,13 @@ class Predictions(NamedTuple):
     landmarks: Float[Array, "B A 10"]
 
 
-class ConvNorm(nnx.Module):
-    """Convolution, batch normalization by running statistics, and a rectifier, unless `slope` is None."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        slope: float | None = 0.0,
-        **init: Unpack[Init],
-    ):
-        self.conv = Conv(in_channels, out_channels, kernel_size, stride=stride, use_bias=False, **init)
-        self.norm = BatchNorm(out_channels, **init)
-        self.slope, self.pointwise = slope, kernel_size == 1
-
-    def __call__(self, x: Float[Array, "B H W C"], inside: Float[Array, "B Y X 1"] | None) -> Float[Array, "B h w D"]:
-        """`inside` marks the photo's pixels; what is outside counts as zero, as beyond the border."""
-        x = self.norm(self.conv(x if self.pointwise else _only(x, inside)), train=False)
-        return x if self.slope is None else nnx.leaky_relu(x, self.slope)
-
-
-class Bottleneck(nnx.Module):
-    """A block of ResNet-50 in torchvision's version, which strides in the 3x3 convolution."""
-
-    def __init__(self, in_channels: int, width: int, stride: int, **init: Unpack[Init]):
-        out_channels = width * EXPANSION
-        self.conv1 = ConvNorm(in_channels, width, 1, **init)
-        self.conv2 = ConvNorm(width, width, 3, stride=stride, **init)
-        self.conv3 = ConvNorm(width, out_channels, 1, slope=None, **init)
-        changes = stride > 1 or in_channels != out_channels
-        self.downsample = ConvNorm(in_channels, out_channels, 1, stride=stride, slope=None, **init) if changes else None
-
-    def __call__(self, x: Float[Array, "B H W C"], inside: Float[Array, "B Y X 1"] | None) -> Float[Array, "B h w D"]:
-        """Adds the residual to the input, or to its projection where the shape changes."""
-        residual = self.conv3(self.conv2(self.conv1(x, inside), inside), inside)
-        return nnx.relu(residual + (x if self.downsample is None else self.downsample(x, inside)))
-
-
-class ResNet(nnx.Module):
-    """The backbone; its last three stages are the levels."""
-
-    def __init__(self, config: RetinaFaceConfig, **init: Unpack[Init]):
-        width = config.base_channels
-        self.conv1 = ConvNorm(3, width, 7, stride=2, **init)
-        self.layer1 = _stage(width, width, config.layers[0], 1, **init)
-        self.layer2 = _stage(width * EXPANSION, width * 2, config.layers[1], 2, **init)
-        self.layer3 = _stage(width * 2 * EXPANSION, width * 4, config.layers[2], 2, **init)
-        self.layer4 = _stage(width * 4 * EXPANSION, width * 8, config.layers[3], 2, **init)
-
-    def __call__(
-        self, x: Float[Array, "B H W 3"], inside: Float[Array, "B Y X 1"] | None
-    ) -> list[Float[Array, "B _ _ _"]]:
-        """Features at strides 8, 16 and 32."""
-        # Nothing is negative here, so the zeros outside don't change the maximum at the border.
-        x = _only(self.conv1(x, inside), inside)
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        features = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in stage:
-                x = block(x, inside)
-            features.append(x)
-        return features[1:]
-
-
 class FeaturePyramid(nnx.Module):
     """Adds the coarser levels to the finer ones, all at one width."""
 
     def __init__(self, config: RetinaFaceConfig, **init: Unpack[Init]):
         width, slope = config.out_channels, config.negative_slope
-        widths = [config.base_channels * EXPANSION * 2**i for i in (1, 2, 3)]
-        self.output1, self.output2, self.output3 = (ConvNorm(w, width, 1, slope=slope, **init) for w in widths)
+        levels = config.level_channels
+        self.output1, self.output2, self.output3 = (ConvNorm(w, width, 1, slope=slope, **init) for w in levels)
         self.merge1, self.merge2 = (ConvNorm(width, width, 3, slope=slope, **init) for _ in range(2))
 
     def __call__(
@@ -200,7 +164,8 @@ class RetinaFace(nnx.Module):
     ):
         init = Init(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.config = config
-        self.body = ResNet(config, **init)
+        body = ResNet if config.backbone == RESNET else MobileNet
+        self.body = body(config.base_channels, config.layers, **init)
         self.fpn = FeaturePyramid(config, **init)
         self.ssh1, self.ssh2, self.ssh3 = (SSH(config, **init) for _ in STRIDES)
         self.class_heads, self.box_heads, self.landmark_heads = (
@@ -229,7 +194,7 @@ class RetinaFace(nnx.Module):
     def _scores(self, logits: Float[Array, "B h w C"], inside: Float[Array, "B Y X 1"] | None) -> Float[Array, "B A"]:
         """Background and face alternate among the channels."""
         logits = logits.astype(jnp.float32).reshape(*logits.shape[:3], -1, 2)
-        return _by_anchor(_only(jax.nn.softmax(logits)[..., 1], inside), 1)[..., 0]
+        return _by_anchor(zero_outside(jax.nn.softmax(logits)[..., 1], inside), 1)[..., 0]
 
 
 def prepare(pixels: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
@@ -237,18 +202,5 @@ def prepare(pixels: Float[Array, "B H W 3"]) -> Float[Array, "B H W 3"]:
     return pixels[..., ::-1] - jnp.array([104.0, 117.0, 123.0], pixels.dtype).reshape(1, 1, 1, 3)
 
 
-def _stage(in_channels: int, width: int, blocks: int, stride: int, **init: Unpack[Init]) -> nnx.List:
-    first = Bottleneck(in_channels, width, stride, **init)
-    return nnx.List([first, *(Bottleneck(width * EXPANSION, width, 1, **init) for _ in range(blocks - 1))])
-
-
 def _by_anchor(x: Float[Array, "B h w C"], values: int) -> Float[Array, "B A n"]:
     return x.reshape(x.shape[0], -1, values)
-
-
-def _only(x: Float[Array, "B h w C"], inside: Float[Array, "B H W 1"] | None) -> Float[Array, "B h w C"]:
-    """Zeroes what is outside the photo: positions that start at a pixel outside."""
-    if inside is None:
-        return x
-    stride = inside.shape[1] // x.shape[1]
-    return x * inside[:, ::stride, ::stride].astype(x.dtype)

@@ -1,6 +1,8 @@
 """RetinaFace as a face detector: whole photos in, faces out."""
 
+import copy
 from pathlib import Path
+from typing import Self
 
 import cv2
 import jax
@@ -15,6 +17,8 @@ from interlcm_jax.faces.anchors import decode_boxes, decode_landmarks, distinct,
 from interlcm_jax.faces.detect import Face
 from interlcm_jax.faces.optional import load_optional
 from interlcm_jax.faces.retinaface import STRIDES, RetinaFace, RetinaFaceConfig, prepare
+from interlcm_jax.files.safetensors import open_safetensors
+from interlcm_jax.model_folder import weights_file
 from interlcm_jax.runtime.compiler_options import jit
 
 NAME = "retinaface"  # of its file in a model folder
@@ -68,6 +72,12 @@ class RetinaFaceDetector:
         scale = np.array([old / new for old, new in zip(photo.shape[1::-1], resized.shape[1::-1], strict=True)])
         return [Face(boxes[i] * np.tile(scale, 2), landmarks[i] * scale, float(scores[i])) for i in found]
 
+    def with_threshold(self, score: float) -> Self:
+        """The same network, whose faces score more than this, 0 to 1."""
+        adjusted = copy.copy(self)
+        adjusted.min_score = score
+        return adjusted
+
     def _resized(self, photo: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         short, long = sorted(photo.shape[:2])
         factor = min(max(self.short_side / short, 1), self.padded_sides[-1] / long)
@@ -98,15 +108,17 @@ def load_retinaface(
 
     Args:
         folder: the model folder.
-        config: the network's sizes; None is the published one's.
+        config: the network's sizes; None are those of the published network that the weights' names are of.
         dtype: dtype of the weights and the computation.
         **options: those of `RetinaFaceDetector`.
 
     Raises:
         WeightsError: the weights don't fit the sizes, or aren't whole or finite; all are named.
     """
-    network = load_optional(folder, NAME, RetinaFace, config or RetinaFaceConfig(), dtype)
-    return None if network is None else RetinaFaceDetector(network, **options)
+    if not (path := weights_file(folder, NAME)).is_file():
+        return None
+    config = config or RetinaFaceConfig.published(open_safetensors(path))
+    return RetinaFaceDetector(load_optional(folder, NAME, RetinaFace, config, dtype), **options)
 
 
 @jit(static_argnums=0)

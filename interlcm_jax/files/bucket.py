@@ -5,7 +5,6 @@ and no folders: an object appears whole, under its whole name, or not at all.
 """
 
 import asyncio
-import contextlib
 import errno
 import functools
 import inspect
@@ -13,16 +12,14 @@ import io
 import logging
 import os
 import random
-import re
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-# gs:// goes the same way with TensorFlow and without; and gRPC, which asks for a permission of its own, isn't needed.
+# gs:// goes the same way with TensorFlow and without.
 os.environ.setdefault("EPATH_USE_TF", "0")
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec
 import gcsfs
@@ -31,11 +28,8 @@ import s3fs  # noqa: F401 (its absence is told at once, and not by the first req
 from etils import epath
 from google.auth.exceptions import GoogleAuthError
 
-from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.bucket_errors import BucketError, brief, explained, patience
 
-PATIENCE_VARIABLE = "INTERLCM_BUCKET_PATIENCE"
-# Seconds for which a request that fails is made again.
-PATIENCE = 300.0
 # A login that is wrong stays wrong; one that the machine's own server is asked for may be late.
 _LOGIN_PATIENCE = 10.0
 # Between tries, seconds.
@@ -44,25 +38,6 @@ FIRST_WAIT, _LONGEST_WAIT = 0.5, 20.0
 CHUNK = 2**23
 
 _log = logging.getLogger(__name__)
-
-
-class BucketError(InterLCMError, OSError):
-    """A bucket doesn't do what it is asked; says why, as a file system's errors do."""
-
-    def __init__(self, number: int, reason: str, path: str):
-        OSError.__init__(self, number, reason, path)
-
-    def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}"
-
-
-class AbsentError(BucketError, FileNotFoundError):
-    """There is no such object or folder."""
-
-
-def patience() -> float:
-    """Seconds for which failing requests are made again: 300, or what `INTERLCM_BUCKET_PATIENCE` says."""
-    return float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE)
 
 
 class PatientGCS(gcsfs.core.GCSFileSystem):
@@ -79,7 +54,7 @@ class PatientGCS(gcsfs.core.GCSFileSystem):
                 if not passing or time.monotonic() + wait > began + most:
                     raise
                 if not told and time.monotonic() > began + 10:
-                    _log.warning("the bucket doesn't answer (%s); trying again for %.0f s", _brief(error), most)
+                    _log.warning("the bucket doesn't answer (%s); trying again for %.0f s", brief(error), most)
                     told = True
             await asyncio.sleep(wait * random.uniform(0.5, 1))
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -123,12 +98,12 @@ class BucketPath(_Address, Path):
     @property
     def requests(self) -> fsspec.AbstractFileSystem:
         """What makes requests of this kind of bucket."""
-        with _explained(self):
+        with explained(self):
             return fsspec.filesystem(self.parts[1])
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Kind, size and time of the last change."""
-        with _explained(self):
+        with explained(self):
             info = self.requests.info(self.key)
         changed = info.get("mtime") or info.get("LastModified")
         kind = stat.S_IFREG if info["type"] == "file" else stat.S_IFDIR
@@ -172,7 +147,7 @@ class BucketPath(_Address, Path):
         """Bytes from `start` to before `end`, by one request."""
         if start == end:
             return b""
-        with _explained(self):
+        with explained(self):
             found = self.requests.cat_file(self.key, start=start, end=end)
         if len(found) != end - start:
             raise BucketError(errno.EIO, f"{len(found)} bytes came instead of {end - start}", str(self))
@@ -180,12 +155,12 @@ class BucketPath(_Address, Path):
 
     def read_bytes(self) -> bytes:
         """All of an object."""
-        with _explained(self):
+        with explained(self):
             return self.requests.cat_file(self.key)
 
     def write_bytes(self, data: Any) -> int:
         """Makes an object; it appears whole, or not at all."""
-        with _explained(self, writing=True):
+        with explained(self, writing=True):
             self.requests.pipe_file(self.key, bytes(data))
         return len(data)
 
@@ -199,7 +174,7 @@ class BucketPath(_Address, Path):
 
     def upload(self, file: Path) -> None:
         """Makes an object of a file's contents; it appears whole, or not at all."""
-        with _explained(self, writing=True):
+        with explained(self, writing=True):
             self.requests.put_file(str(file), self.key)
 
     def download(self, file: Path) -> None:
@@ -211,14 +186,14 @@ class BucketPath(_Address, Path):
     def rename(self, target: Path) -> "BucketPath":
         """Moves an object, or all objects of a folder, one by one."""
         target = BucketPath(target)
-        with _explained(self):
+        with explained(self):
             for path in self.files():
                 self.requests.mv(path.key, target.joinpath(*path.parts[len(self.parts) :]).key)
         return target
 
     def files(self) -> dict["BucketPath", int]:
         """All objects below, in order of their names, with their sizes in bytes; by one listing."""
-        with _explained(self):
+        with explained(self):
             found = self.requests.find(self.key, withdirs=False, detail=True)
         # What looks like a folder of its own is an empty object that some programs leave.
         names = sorted(name for name in found if not name.endswith("/"))
@@ -252,51 +227,13 @@ class _Object(io.RawIOBase):
         return count
 
 
-@contextlib.contextmanager
-def _explained(path: Path, writing: bool = False) -> Iterator[None]:
-    """What the libraries raise, which is of many kinds, as a `BucketError`."""
-    try:
-        yield
-    except BucketError:
-        raise
-    except FileNotFoundError as error:
-        bucket = path.parts[2] if len(path.parts) > 2 else ""
-        reason = f"there is no bucket {bucket}, or it isn't yours" if writing else "no such file or folder"
-        raise AbsentError(errno.ENOENT, reason, str(path)) from error
-    except Exception as error:
-        raise BucketError(*_reason(error), str(path)) from error
-
-
-def _reason(error: Exception) -> tuple[int, str]:
-    """An error number of the system's, and what to say and do."""
-    text, name = re.sub(r"^Forbidden: \S+ ?", "Forbidden: ", _brief(error)), type(error).__name__
-    code = getattr(error, "code", None)
-    if isinstance(error, GoogleAuthError) or "Credentials" in name or code in (401, "401") or "Anonymous" in text:
-        return errno.EACCES, f"no login for this bucket ({text}); {_LOGINS}"
-    if isinstance(error, PermissionError) or text.startswith("Forbidden"):
-        return errno.EACCES, f"no permission ({text}); the account must be allowed to list, read and write objects"
-    silent = isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) == errno.EBUSY
-    if silent or gcsfs.retry.is_retriable(error):
-        return errno.EIO, f"no answer in {patience():.0f} s ({text}); when the bucket is back, the same command goes on"
-    return errno.EIO, text
-
-
-_LOGINS = "for gs:// `gcloud auth application-default login` makes one, for s3:// `aws configure`"
-
-
-def _brief(error: BaseException) -> str:
-    """The first lines of an error, as one."""
-    lines = " ".join(filter(None, map(str.strip, str(error).splitlines()))) or type(error).__name__
-    return lines[:200]
-
-
 def _method(name: str) -> Any:
     """epath's method of this name, whose errors say what is wrong."""
     inner = getattr(_Address, name)
 
     @functools.wraps(inner)
     def method(self: BucketPath, *args: Any, **kwargs: Any) -> Any:
-        with _explained(self):
+        with explained(self):
             found = inner(self, *args, **kwargs)
             return iter(list(found)) if inspect.isgenerator(found) else found
 

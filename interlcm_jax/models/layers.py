@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.models.kernels import winograd
+from interlcm_jax.models.kernels.reductions import mean_over_pixels
 
 
 class Init(TypedDict):
@@ -89,10 +90,9 @@ class GroupNorm(nnx.GroupNorm):
         """Normalizes each group of channels of each example to zero mean and unit variance, then scales."""
         half = x.dtype != jnp.float32
         x = x.astype(jnp.float32)
-        pixels = tuple(range(1, x.ndim - 1))
-        mean = self._over_groups(x.mean(pixels, keepdims=True))
+        mean = self._over_groups(mean_over_pixels(x))
         center = jnp.zeros_like(mean) if half else mean
-        variance = self._over_groups(jnp.square(x - center).mean(pixels, keepdims=True)) - jnp.square(mean - center)
+        variance = self._over_groups(mean_over_pixels(jnp.square(x - center))) - jnp.square(mean - center)
         variance = jnp.maximum(variance, 0.0)
         per_channel = (1,) * (x.ndim - 1) + (-1,)
         scale, bias = (p.get_value().astype(jnp.float32).reshape(per_channel) for p in (self.scale, self.bias))

@@ -14,53 +14,54 @@ from jaxtyping import Float, UInt8
 
 from interlcm_jax.arguments import ModelOptions, check_kind
 from interlcm_jax.errors import InterLCMError, number_problems
-from interlcm_jax.faces.align import align, center_face
+from interlcm_jax.faces.align import align
 from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
-from interlcm_jax.faces.find import find_faces
 from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.outline import head_mask
-from interlcm_jax.faces.paste import paste_faces, upscale_photo
+from interlcm_jax.faces.paste import Upsampler, enlarge_faces, enlarge_photo, paste_faces
+from interlcm_jax.faces.select import FaceChoice, select_faces
 from interlcm_jax.files.paths import to_path
 from interlcm_jax.imaging.gray import is_gray, recolor, to_gray
 from interlcm_jax.imaging.io import Photo, fit_square, read_photo
 from interlcm_jax.model_folder import ModelConfig
+from interlcm_jax.photos.search import search
 from interlcm_jax.pipeline import InterLCM
 from interlcm_jax.runtime.memory import memory_explained
 
 GRAY = ("auto", "keep", "color")
-# A photo that is enlarged so that its shorter side is as long as a face is not made longer than this.
-MAX_ENLARGED = 4096
 
 # (B, S, S, 3) restored faces -> how much of each pixel is face, (B, S, S) in [0, 1]
 Parser = Callable[[UInt8[np.ndarray, "B S S 3"]], Float[np.ndarray, "B S S"]]
 
 
 @dataclasses.dataclass(frozen=True)
-class RestoreOptions:
-    """What is done with an image.
+class RestoreOptions(FaceChoice):
+    """What is done with an image; its `FaceChoice` says which of a photo's faces are restored.
 
     Attributes:
         aligned: images are aligned faces, whole; else photos to find faces in.
         upscale: how many times larger than the photo the result is, 1 to 16; aligned faces ignore it.
-        only_center_face: of several faces, only the one nearest the photo's center is restored.
         gray: the colors of the result. "color": the networks'. "keep": the image's, so that only light and shade are
             restored. "auto": the image's where it is gray or toned, else the networks'; for colorization always
             the networks'.
         leave_sharp: which faces are left as they are, having more detail than the model draws: those above a value of
             `faces.detail`, or "auto", above the model's own, or "off", none. Only restoration leaves faces.
+        upsample_faces: whether faces that are larger in the result than the model draws them are enlarged by the
+            upsampler too, where there is one; else by interpolation.
     """
 
     aligned: bool = False
     upscale: float = 2.0
-    only_center_face: bool = False
     gray: str = "auto"
     leave_sharp: str | float = "auto"
+    upsample_faces: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         if self.gray not in GRAY:
             raise InterLCMError(f"gray is {self.gray!r}, but must be one of {', '.join(GRAY)}")
-        for name in ("aligned", "only_center_face"):
+        for name in ("aligned", "upsample_faces"):
             check_kind(name, getattr(self, name), bool | np.bool_, "True or False")
         if problems := number_problems("upscale", self.upscale, 1, 16, float):
             raise InterLCMError(problems[0])
@@ -82,6 +83,7 @@ class ExtractedFaces:
         matrices: for each of them, from the photo's pixels to the face's; none for an aligned face.
         landmarks: for each of them, of eyes, nose and mouth, in pixels of the photo; none for an aligned face.
         left: faces that are too sharp to be restored, which stay as they are.
+        original: the photo's pixels as the file has them, where they were enlarged.
     """
 
     photo: Photo
@@ -89,6 +91,7 @@ class ExtractedFaces:
     matrices: list[Float[np.ndarray, "2 3"]] = dataclasses.field(default_factory=list)
     landmarks: list[Float[np.ndarray, "5 2"]] = dataclasses.field(default_factory=list)
     left: list[UInt8[np.ndarray, "S S 3"]] = dataclasses.field(default_factory=list)
+    original: UInt8[np.ndarray, "H W 3"] | None = None
 
 
 def restore_photo(
@@ -98,6 +101,7 @@ def restore_photo(
     detector: Detector | None = None,
     parser: Parser | None = None,
     *,
+    upsampler: Upsampler | None = None,
     batch_size: int = 1,
     **model_options: Unpack[ModelOptions],
 ) -> UInt8[np.ndarray, "H W 3"]:
@@ -111,6 +115,7 @@ def restore_photo(
         options: what is done with it.
         detector: finds the faces; None is MTCNN.
         parser: see `paste_back`.
+        upsampler: see `paste_back`.
         batch_size: faces at a time on each device.
         **model_options: as in `InterLCM.restore`.
 
@@ -118,18 +123,22 @@ def restore_photo(
         InterLCMError: the file can't be read, an argument isn't possible, the device has too little memory, or the
             networks gave NaN or infinity.
     """
-    check_photo_arguments(model, options, detector, parser)
+    check_photo_arguments(model, options, detector, parser, upsampler)
     if detector is None and not options.aligned:
         detector = MTCNN()
     extracted = extract_faces(photo, model.config, options, detector)
     with out_of_memory(batch_size):
         restored = list(model.restore_all(extracted.faces, batch_size=batch_size, **model_options))
-    pixels, _ = paste_back(extracted, restored, model.config, options, parser)
+    pixels, _ = paste_back(extracted, restored, model.config, options, parser, upsampler)
     return pixels
 
 
 def check_photo_arguments(
-    model: InterLCM, options: RestoreOptions, detector: Detector | None, parser: Parser | None
+    model: InterLCM,
+    options: RestoreOptions,
+    detector: Detector | None,
+    parser: Parser | None,
+    upsampler: Upsampler | None = None,
 ) -> None:
     """What `restore_photo` and `restore_files` take besides images.
 
@@ -138,8 +147,10 @@ def check_photo_arguments(
     """
     check_kind("model", model, InterLCM, "an InterLCM, such as InterLCM.from_pretrained() gives")
     check_kind("options", options, RestoreOptions, "RestoreOptions, such as RestoreOptions(aligned=True)")
-    for name, function in (("detector", detector), ("parser", parser)):
+    for name, function in (("detector", detector), ("parser", parser), ("upsampler", upsampler)):
         check_kind(name, function, Callable | None, "None or a function")
+    if options.upsample_faces and upsampler is None:
+        raise InterLCMError("upsample_faces is True, but there is no upsampler")
 
 
 def out_of_memory(batch_size: int) -> contextlib.AbstractContextManager[None]:
@@ -160,8 +171,10 @@ def extract_faces(
         detector: finds the faces; not needed for aligned ones.
 
     Raises:
-        InterLCMError: the file can't be read, or what is given is no image.
+        InterLCMError: the file can't be read, what is given is no image, or the photo lacks a face of a number that
+            `options.faces` names.
     """
+    name = f"{photo}: " if isinstance(photo, str | os.PathLike) else ""
     photo = _opened(photo)
     size = config.image_size
     if options.aligned:
@@ -169,14 +182,15 @@ def extract_faces(
         if _is_sharp(face, size / min(photo.pixels.shape[:2]), options, config):
             return ExtractedFaces(photo, [], left=[face])
         return ExtractedFaces(photo, [_as_trained(face, config)])
-    enlargement = _enlargement(photo.pixels, size)
-    photo = dataclasses.replace(photo, pixels=upscale_photo(photo.pixels, enlargement))
-    found = find_faces(photo.pixels, detector)
-    if options.only_center_face and found:
-        found = [center_face(found, photo.pixels)]
-    extracted = ExtractedFaces(photo, [])
-    for one in found:
-        face, matrix = align(photo.pixels, one.landmarks, size)
+    pixels, enlargement, candidates = search(photo.pixels, size, options, detector)
+    try:
+        selected = select_faces(candidates, pixels, options.faces)
+    except InterLCMError as error:
+        raise InterLCMError(f"{name}{error}") from error
+    original = photo.pixels if enlargement > 1 else None
+    extracted = ExtractedFaces(dataclasses.replace(photo, pixels=pixels), [], original=original)
+    for one in selected:
+        face, matrix = align(pixels, one.landmarks, size)
         if _is_sharp(face, enlargement * np.linalg.det(matrix[:, :2]) ** 0.5, options, config):
             extracted.left.append(face)
             continue
@@ -192,6 +206,7 @@ def paste_back(
     config: ModelConfig,
     options: RestoreOptions,
     parser: Parser | None = None,
+    upsampler: Upsampler | None = None,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], list[UInt8[np.ndarray, "S S 3"]]]:
     """The image restored, and its faces as they were pasted.
 
@@ -202,6 +217,8 @@ def paste_back(
         options: those that `extract_faces` took.
         parser: masks of what is face; without it they are made from landmarks and colors (`faces.outline`), and for
             tasks but restoration the faces' squares are pasted with soft edges.
+        upsampler: enlarges the photo that the faces are pasted on (see `upsample.load_upsampler`); without it bicubic
+            interpolation does. Aligned faces aren't enlarged.
 
     Raises:
         InterLCMError: the networks gave NaN or infinity for a face, or there are not as many as were extracted.
@@ -214,14 +231,17 @@ def paste_back(
         restored = [recolor(face, lq) for face, lq in zip(restored, extracted.faces, strict=True)]
     if options.aligned:
         return (restored or extracted.left)[0], restored
-    ground = upscale_photo(extracted.photo.pixels, options.upscale)
+    ground = enlarge_photo(extracted.photo.pixels, options.upscale, upsampler, extracted.original)
     masks = None
     if parser and restored:
         masks = list(parser(np.stack(restored)))
     elif config.task == "restoration":
         masks = _head_masks(extracted, restored)
     own = ground is not extracted.photo.pixels
-    return paste_faces(ground, restored, extracted.matrices, options.upscale, masks, overwrite=own), restored
+    pasted, matrices = restored, extracted.matrices
+    if options.upsample_faces and upsampler:
+        pasted, matrices = enlarge_faces(restored, matrices, options.upscale, upsampler)
+    return paste_faces(ground, pasted, matrices, options.upscale, masks, overwrite=own), restored
 
 
 def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h _ 3"]:
@@ -266,9 +286,3 @@ def _head_masks(extracted: ExtractedFaces, restored: list[UInt8[np.ndarray, "S S
 def _as_trained(face: UInt8[np.ndarray, "S S 3"], config: ModelConfig) -> UInt8[np.ndarray, "S S 3"]:
     """Colorization was trained on gray faces only."""
     return to_gray(face) if config.task == "colorization" else face
-
-
-def _enlargement(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> float:
-    """How much a photo is enlarged before anything else: its shorter side to a face's size, as in the release."""
-    height, width = pixels.shape[:2]
-    return max(1.0, min(size / min(height, width), MAX_ENLARGED / max(height, width)))

@@ -12,7 +12,7 @@ from interlcm_jax.imaging.io import SUFFIXES
 from interlcm_jax.imaging.listing import find_images
 from interlcm_jax.photos.names import name_results
 
-RESTORED_FACES, COMPARISONS = "restored_faces", "comparisons"
+RESTORED_FACES, COMPARISONS, NUMBERED_FACES = "restored_faces", "comparisons", "numbered_faces"
 
 
 class Job(NamedTuple):

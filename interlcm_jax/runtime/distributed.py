@@ -1,6 +1,7 @@
 """Several processes, on one machine or many, that work as one run."""
 
 import argparse
+import socket
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.runtime import peers
@@ -29,7 +30,8 @@ def join(arguments: argparse.Namespace, command: str) -> tuple[int, int]:
         Which process this is, and how many there are.
 
     Raises:
-        InterLCMError: the options don't belong together, or the processes don't find each other.
+        InterLCMError: the options don't belong together.
+        ApartError: the processes don't find each other.
     """
     explicit = {
         "coordinator_address": arguments.coordinator,
@@ -46,12 +48,12 @@ def join(arguments: argparse.Namespace, command: str) -> tuple[int, int]:
 
     import jax
 
+    peers.soften_aborts(command)
     try:
         jax.distributed.initialize(
             **explicit, heartbeat_timeout_seconds=peers.HEARTBEAT_TIMEOUT, shutdown_timeout_seconds=_WEEK
         )
     except (RuntimeError, ValueError) as error:
-        raise InterLCMError(f"the processes don't find each other ({error})") from error
-    index, count = jax.process_index(), jax.process_count()
-    peers.soften_aborts(command, index, count)
-    return index, count
+        raise peers.ApartError(f"{socket.gethostname()}: {peers.APART} ({error})") from error
+    peers.found()
+    return jax.process_index(), jax.process_count()

@@ -17,6 +17,7 @@ _LEAST = {
     "optimizer.decay_steps": 1,
     "mesh.data": 0,
     "mesh.fsdp": 1,
+    "mesh.slices": 0,
     "validation.every": 1,
     "validation.count": 1,
     "validation.grid": 1,
@@ -84,10 +85,13 @@ class MeshConfig:
     Attributes:
         data: devices along `data`; 0: all that are left.
         fsdp: devices among which each large weight, its moments and its average are split.
+        slices: TPU slices, or on other platforms groups of whole processes, between which the network is slower: they
+            share `data` alone, so that only gradients go between them. 0: as many as there are.
     """
 
     data: int = 0
     fsdp: int = 1
+    slices: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +122,8 @@ class RunConfig:
         keep: checkpoints kept, the newest; besides them the best by PSNR, where there is validation.
         profile_from: first step of a profile, None for no profile.
         profile_steps: steps it covers.
+        exit_code_on_preemption: of a run that SIGTERM or Ctrl-C stops, saved, for schedulers that start again on it.
+        tracker: where else the log goes; "wandb" needs the extra of this name.
     """
 
     folder: str = "runs/interlcm"
@@ -126,6 +132,8 @@ class RunConfig:
     keep: int = 3
     profile_from: int | None = None
     profile_steps: int = 3
+    exit_code_on_preemption: int = 0
+    tracker: Literal["wandb"] | None = None
 
 
 def flat(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,6 +192,7 @@ class TrainConfig:
         first, last = optimizer.learning_rate, optimizer.final_learning_rate
         demands = {
             "batch_size": (size >= 1 and size % max(parts, 1) == 0, f"a multiple of accumulate, {parts}"),
+            "run.exit_code_on_preemption": (0 <= self.run.exit_code_on_preemption <= 255, "from 0 to 255"),
             "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
             "optimizer.learning_rate": (first > 0, "above 0"),
             "optimizer.final_learning_rate": (0 <= last <= first, "from 0 to optimizer.learning_rate"),

@@ -47,7 +47,7 @@ class Interrupt:
         if jax.process_count() == 1:
             return self._signalled
         # JAX's own service, `reached_preemption_sync_point`, sees no SIGINT; and Orbax asks it too, of earlier steps.
-        before, self._asked = self._asked, _any_process(self._signalled)
+        before, self._asked = self._asked, any_process(self._signalled)
         return before is not None and bool(jax.device_get(before))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -56,7 +56,7 @@ class Interrupt:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _any_process(flag: bool) -> Bool[Array, ""]:
+def any_process(flag: bool) -> Bool[Array, ""]:
     """Whether the flag is set in any process; not waited for."""
     mesh, any_of = _reduction()
     local = np.full(jax.local_device_count(), flag)

@@ -55,9 +55,12 @@ ENTRY %main () -> f32[] {
   %start = (bf16[8,4]{1,0}, bf16[32,4]{1,0}) all-gather-start(%w), dimensions={0}
   %done = bf16[32,4]{1,0} all-gather-done(%start)
   %sent = (f32[5]{0}, f32[5]{0}) collective-permute-start(%v), source_target_pairs={{0,1}}
+  %token = token[] after-all()
+  %send = (f32[32,8]{1,0:T(8,128)}, u32[], token[]) send(%v, %token), channel_id=2, is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[32,8]{1,0:T(8,128)}, u32[], token[]) recv(%token), channel_id=1, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
   ROOT %zero = f32[] constant(0)
 }
-"""
+"""  # noqa: E501
 COPIED, SLICED, ACTIVATIONS = 640 * 1280 * 2, 320 * 1280 * 2, 8 * 1280 * 4
 
 
@@ -97,6 +100,7 @@ def test_collectives_are_counted_by_kind_and_in_loops_as_often_as_they_run():
         "all-reduce": 8 * 4 * 2 + 5 * 4,
         "all-gather": 32 * 4 * 2,
         "collective-permute": 5 * 4,
+        "all-reduce between slices": 32 * 8 * 4,
     }
 
 

@@ -14,7 +14,7 @@ from benchmarks.tpu import __main__ as tpu
 @pytest.fixture(autouse=True)
 def cpu(monkeypatch):
     """CPU devices in place of a TPU's."""
-    monkeypatch.setattr(tpu, "tpu_devices", lambda topology: jax.devices()[:4])
+    monkeypatch.setattr(tpu, "tpu_devices", lambda topology, slices=1: jax.devices()[:4])
 
 
 def rows(tmp_path, *command: str) -> list[dict]:

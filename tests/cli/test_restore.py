@@ -69,13 +69,16 @@ def test_every_option_reaches_the_restoration(model, tmp_path, monkeypatch):
     face(tmp_path / "a.png")
     flags = ["--seed", 5, "--color-fix", "adain", "--num-network-calls", 1, "--fidelity", 0.25, "--vae-slice", 3]
     flags += ["--batch-size", 2, "--workers", 7, "--format", "webp", "--save-faces", "--comparison"]
-    flags += ["--upscale", 4, "--only-center-face", "--gray", "keep", "--detector", "mtcnn", "--dtype", "bfloat16"]
+    flags += ["--upscale", 4, "--faces", "0,2", "--gray", "keep", "--detector", "mtcnn", "--dtype", "bfloat16"]
+    flags += ["--min-face", 20, "--max-faces", 3, "--detection-threshold", 0.9]
     assert main(["restore", "--model", str(model), "a.png", "-o", "out", *map(str, flags)]) == 0
     [([job], out, options, others)] = seen
     assert (job, out) == ((Path("a.png"), Path("out/a.webp")), Path("out"))
-    assert options == RestoreOptions(aligned=False, upscale=4, only_center_face=True, gray="keep")
+    choice = {"faces": "0,2", "min_face": 20, "max_faces": 3, "detection_threshold": 0.9}
+    assert options == RestoreOptions(aligned=False, upscale=4, gray="keep", **choice)
     assert isinstance(others.pop("detector"), MTCNN)
     assert others.pop("parser") is None
+    assert others.pop("upsampler") is None
     assert callable(others.pop("done"))
     assert others == {
         "seed": 5,

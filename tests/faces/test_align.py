@@ -1,4 +1,4 @@
-"""Alignment: where the landmarks go, what an aligned face shows, and which faces are restored."""
+"""Alignment: where the landmarks go, what an aligned face shows, and which faces are large enough."""
 
 import cv2
 import numpy as np
@@ -11,9 +11,7 @@ from interlcm_jax.faces.align import (
     TEMPLATE,
     align,
     alignment,
-    center_face,
     large_enough,
-    largest_face,
     template,
 )
 from interlcm_jax.faces.detect import Face
@@ -121,10 +119,3 @@ def test_small_faces_are_left_out():
     assert large_enough([small, enough, broken]) == [enough]
     assert large_enough([small, enough, broken], 0) == [small, enough]
     assert large_enough([]) == []
-
-
-def test_the_largest_and_the_most_central_face():
-    photo = np.zeros((100, 200, 3), np.uint8)
-    large, central = face([0, 0, 60, 60]), face([90, 40, 105, 55])
-    assert largest_face([central, large]) is large
-    assert center_face([large, central], photo) is central

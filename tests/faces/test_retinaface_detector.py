@@ -60,6 +60,12 @@ def test_faces_come_best_first_and_where_they_are():
     assert all(face.landmarks[0, 0] < face.landmarks[1, 0] for face in faces)
 
 
+def test_another_bound_on_the_score():
+    detector, photo = spot_detector(), spots(128, 150, [(20, 12, 220), (100, 60, 250), (44, 92, 190)])
+    assert [len(detector.with_threshold(score)(photo)) for score in (0.2, 0.4, 0.5, 0.6)] == [3, 2, 1, 0]
+    assert detector.min_score == 0.3
+
+
 def test_blue_is_the_first_channel():
     photo = np.zeros((128, 128, 3), np.uint8)
     photo[56:72, 56:72, 2] = 255  # blue in RGB

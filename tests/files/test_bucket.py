@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.files import bucket as bucket_module
 from interlcm_jax.files.atomic import check_absent, whole_file, whole_folder
+from interlcm_jax.files.bucket_errors import PATIENCE_VARIABLE
 from interlcm_jax.files.paths import to_path
 from interlcm_jax.files.safetensors import open_safetensors
 
@@ -133,7 +134,7 @@ def test_other_libraries_errors_have_their_sentence(bucket, monkeypatch, error, 
 
 
 def test_a_request_that_fails_is_made_again(bucket, monkeypatch):
-    monkeypatch.setenv(bucket_module.PATIENCE_VARIABLE, "60")
+    monkeypatch.setenv(PATIENCE_VARIABLE, "60")
     monkeypatch.setattr(bucket_module, "FIRST_WAIT", 0.01)
     bucket.failing = 0.3
 

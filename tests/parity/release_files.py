@@ -27,6 +27,10 @@ def convert(release, out, *options, **sources):
     return main(["convert", *named, "--image-size", "64", "-o", str(out), *options])
 
 
+def download(server, *options):
+    return main(["download", "--release", f"{server.url}/v0", *map(str, options)])
+
+
 def load(path):
     if path.suffix == ".safetensors":
         return load_file(path)

@@ -1,4 +1,7 @@
-"""RetinaFace in PyTorch, with the keys and the arithmetic of the published `detection_Resnet50_Final.pth`."""
+"""RetinaFace in PyTorch, with the keys and the arithmetic of the published weights.
+
+Those are `detection_Resnet50_Final.pth` and `mobilenet0.25_Final.pth`.
+"""
 
 import itertools
 
@@ -56,6 +59,31 @@ class Backbone(nn.Module):
         return fine, middle, self.layer4(middle)
 
 
+def separable(cin: int, cout: int, stride: int) -> nn.Sequential:
+    """MobileNet's block: two convolutions with their norms and rectifiers in one row of five and six."""
+    leaky = nn.LeakyReLU(0.1)
+    depthwise = nn.Conv2d(cin, cin, 3, stride, 1, groups=cin, bias=False)
+    pointwise = nn.Conv2d(cin, cout, 1, bias=False)
+    return nn.Sequential(depthwise, nn.BatchNorm2d(cin), leaky, pointwise, nn.BatchNorm2d(cout), leaky)
+
+
+class MobileBackbone(nn.Module):
+    def __init__(self, width: int, layers: tuple[int, ...]):
+        super().__init__()
+        blocks, cin = [[conv_bn(3, width, 3, nn.LeakyReLU(0.1), stride=2)], [], []], width
+        for i, count in enumerate(layers):
+            for j in range(count):
+                block = separable(cin, 2 * width * 2**i, 2 if i > 0 and j == 0 else 1)
+                blocks[max(i - 2, 0)].append(block)
+                cin = 2 * width * 2**i
+        self.stage1, self.stage2, self.stage3 = (nn.Sequential(*stage) for stage in blocks)
+
+    def forward(self, x):
+        fine = self.stage1(x)
+        middle = self.stage2(fine)
+        return fine, middle, self.stage3(middle)
+
+
 class FPN(nn.Module):
     def __init__(self, widths: list[int], out: int):
         super().__init__()
@@ -102,7 +130,8 @@ class TorchRetinaFace(nn.Module):
     def __init__(self, config: RetinaFaceConfig):
         super().__init__()
         out, per_position = config.out_channels, config.anchors_per_position
-        self.body = Backbone(config.base_channels, config.layers)
+        body = Backbone if config.backbone == "resnet" else MobileBackbone
+        self.body = body(config.base_channels, config.layers)
         self.fpn = FPN([config.base_channels * factor for factor in (8, 16, 32)], out)
         self.ssh1, self.ssh2, self.ssh3 = (SSH(out) for _ in range(3))
         for name, values in (("ClassHead", 2), ("BboxHead", 4), ("LandmarkHead", 10)):

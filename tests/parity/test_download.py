@@ -11,50 +11,20 @@ import pytest
 import torch
 
 from interlcm_jax.cli.main import main
-from interlcm_jax.convert.released import CLIP, LCM, RELEASED
+from interlcm_jax.convert.released import CLIP, FACES_LICENSE, LCM
 from interlcm_jax.default_model import default_model, describe_model
+from interlcm_jax.faces.load import load_detector
+from interlcm_jax.faces.retinaface_detector import RetinaFaceDetector
 from interlcm_jax.files import fetch
 from interlcm_jax.model_folder import NETWORKS, read_config
 from tests.file_server import file_server
-from tests.parity.release_files import SPATIAL, VISUAL, load
 from tests.parity.release_files import UNET as UNET_FILE
+from tests.parity.release_files import VISUAL, download, load
 
 UNET = f"/cdn/{LCM}/{UNET_FILE.removeprefix('lcm/')}"
 
 
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    """Empty folders for models and caches, and no wait between retries."""
-    for name in ("INTERLCM_MODELS", "INTERLCM_CACHE"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
-    return tmp_path
-
-
-@pytest.fixture
-def server(places, files, monkeypatch):
-    """The hub and the release; the hub's repositories hold files that nobody needs, as the real ones do."""
-    with file_server() as served:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", served.url)
-        template = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        served.add_repository(LCM, {**contents(files / "lcm"), "README.md": b"", "text_encoder/model.safetensors": b""})
-        served.add_repository(CLIP, {**contents(files / "clip"), "pytorch_model.bin": b""}, license=None)
-        for ending in RELEASED.values():
-            for network, name in (("visual_encoder", VISUAL), ("spatial_encoder", SPATIAL)):
-                served.files[f"/v0/{network}_{ending}.pth"] = (files / name).read_bytes()
-        yield served
-
-
-def download(server, *options):
-    return main(["download", "--release", f"{server.url}/v0", *map(str, options)])
+FACES = {"/v0/detection_Resnet50_Final.pth", "/v0/parsing_parsenet.pth"}
 
 
 def asked(server):
@@ -76,7 +46,11 @@ def test_the_published_files_become_the_default_model(server, places, converted,
         "clip_vision": {"origin": CLIP, "license": f"see huggingface.co/{CLIP}"},
         "visual_encoder": {"origin": "sen-mao/InterLCM v0.1.0, visual_encoder_3step.pth", "license": license},
         "spatial_encoder": {"origin": "sen-mao/InterLCM v0.1.0, spatial_encoder_3step.pth", "license": license},
+        "retinaface": {"origin": "xinntao/facexlib v0.1.0/detection_Resnet50_Final.pth", "license": FACES_LICENSE},
+        "parsenet": {"origin": "xinntao/facexlib v0.2.2/parsing_parsenet.pth", "license": FACES_LICENSE},
     }
+    assert isinstance(load_detector(folder), RetinaFaceDetector)
+    assert (folder / "parsenet.safetensors").is_file()
     assert f"{license} (spatial_encoder, visual_encoder)" in describe_model(folder, config)
     output = capsys.readouterr()
     assert f"{folder}: now the default model" in output.out
@@ -142,9 +116,8 @@ def test_files_in_the_hubs_cache_are_not_fetched(server, places, files):
         (repository / "refs").mkdir()
         (repository / "refs" / "main").write_text("0" * 40)
     assert download(server) == 0
-    assert {path for path, _, _ in server.log} == {
-        f"/v0/{name}_3step.pth" for name in ("visual_encoder", "spatial_encoder")
-    }
+    trained = {f"/v0/{name}_3step.pth" for name in ("visual_encoder", "spatial_encoder")}
+    assert {path for path, _, _ in server.log} == trained | FACES
     assert read_config(default_model()).weights["unet"]["origin"] == f"{LCM}/unet"
 
 

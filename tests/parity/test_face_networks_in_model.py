@@ -1,26 +1,37 @@
 """RetinaFace and ParseNet at their real sizes: facexlib's files into the model folder, and back into PyTorch."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 from interlcm_jax.cli.main import main
-from interlcm_jax.convert.optional import from_pytorch_file
+from interlcm_jax.convert.checkpoints import read_weights
 from interlcm_jax.convert.parsenet import TABLE as PARSENET
-from interlcm_jax.convert.retinaface import TABLE as RETINAFACE
+from interlcm_jax.convert.retinaface import table
+from interlcm_jax.convert.rules import to_jax
 from interlcm_jax.errors import WeightsError
 from interlcm_jax.faces.parsenet import ParseNet, ParseNetConfig, load_parsenet
 from interlcm_jax.faces.retinaface import RetinaFace, RetinaFaceConfig
 from interlcm_jax.faces.retinaface_detector import load_retinaface
+from interlcm_jax.models.weights import weight_specs
 from tests.parity.bridge import randomize
 from tests.parity.parsenet_twin import TorchParseNet
 from tests.parity.release_files import convert
 from tests.parity.retinaface_twin import TorchRetinaFace
 
+RETINAFACE = table(RetinaFaceConfig())
 NETWORKS = {
-    "retinaface": (TorchRetinaFace, RetinaFace, RetinaFaceConfig, RETINAFACE, "detection_Resnet50_Final.pth"),
+    "retinaface": (
+        TorchRetinaFace,
+        RetinaFace,
+        RetinaFaceConfig,
+        table(RetinaFaceConfig()),
+        "detection_Resnet50_Final.pth",
+    ),
     "parsenet": (TorchParseNet, ParseNet, ParseNetConfig, PARSENET, "parsing_parsenet.pth"),
 }
 each = pytest.mark.parametrize("name", NETWORKS)
@@ -94,6 +105,48 @@ def test_adding_them_to_a_folder(with_faces, files, tmp_path, capsys):
         assert path.read_bytes() == (folder / "model" / path.name).read_bytes(), path.name
 
 
+@pytest.fixture
+def mobilenet(tmp_path):
+    """The network and its file, from a wrapper that puts `module.` before its keys."""
+    theirs = randomize(TorchRetinaFace(RetinaFaceConfig.mobilenet()))
+    path = tmp_path / "mobilenet0.25_Final.pth"
+    torch.save({f"module.{key}": tensor for key, tensor in theirs.state_dict().items()}, path)
+    return theirs, path
+
+
+def test_a_file_says_by_its_keys_what_it_is(with_faces, mobilenet, tmp_path):
+    """A MobileNet takes the ResNet's place; another file adds ParseNet beside it."""
+    (folder, _), (theirs, path) = with_faces, mobilenet
+    model = shutil.copytree(folder / "model", tmp_path / "model")
+    (model / "parsenet.safetensors").unlink()
+    assert main(["add", str(model), str(path), str(folder / "parsing_parsenet.pth")]) == 0
+    assert (model / "parsenet.safetensors").is_file()
+    assert main(["export", str(model), "-o", str(tmp_path / "out")]) == 0
+    assert not (tmp_path / "out" / "detection_Resnet50_Final.pth").exists()
+    state = torch.load(tmp_path / "out" / path.name, weights_only=True)
+    TorchRetinaFace(RetinaFaceConfig.mobilenet()).load_state_dict(state, strict=True)
+    assert all(
+        torch.equal(state[key], tensor) for key, tensor in theirs.state_dict().items() if "num_batches" not in key
+    )
+    detector = load_retinaface(model, min_score=1.0)
+    assert detector(np.zeros((9, 9, 3), np.uint8)) == []
+    assert hasattr(nnx.merge(detector.graph, detector.weights).body, "stage3")
+
+
+def test_a_file_goes_into_the_default_model_where_none_is_named(converted, mobilenet, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INTERLCM_MODELS", str(tmp_path / "models"))
+    assert main(["add", str(mobilenet[1])]) == 2
+    assert "the small model of the package stays as it is" in capsys.readouterr().err
+    model = shutil.copytree(converted, tmp_path / "models" / "restoration_3step")
+    assert main(["add", str(mobilenet[1])]) == 0
+    assert (model / "retinaface.safetensors").is_file()
+    assert main(["add", str(model), str(mobilenet[1]), "--retinaface", str(mobilenet[1])]) == 2
+    assert "two files of retinaface given" in capsys.readouterr().err
+    torch.save({"lin0.model.1.weight": torch.ones(1)}, tmp_path / "other.pth")
+    assert main(["add", str(model), str(tmp_path / "other.pth")]) == 2
+    assert "this looks like the heads of LPIPS; wanted is RetinaFace or ParseNet" in capsys.readouterr().err
+
+
 def test_files_that_are_swapped(with_faces, files, tmp_path, capsys):
     folder, _ = with_faces
     swapped = {"retinaface": folder / "parsing_parsenet.pth", "parsenet": folder / "parsing_parsenet.pth"}
@@ -118,7 +171,8 @@ def state(request, tmp_path):
 
     def read(state):
         torch.save(state, tmp_path / "a.pth")
-        return from_pytorch_file(tmp_path / "a.pth", network, config.miniature(), table)
+        path = tmp_path / "a.pth"
+        return to_jax(read_weights(path), weight_specs(network, config.miniature()), table, path)
 
     return randomize(twin(config.miniature())).state_dict(), read
 

@@ -143,10 +143,11 @@ def test_discriminator():
     compare("Discriminator", theirs, lambda model, x: model(x), ours, discriminator.TABLE, inputs)
 
 
-def test_retinaface():
-    ours, theirs = abstract(RetinaFace, RetinaFaceConfig()), release.randomize(TorchRetinaFace(RetinaFaceConfig()))
+@pytest.mark.parametrize("config", [RetinaFaceConfig(), RetinaFaceConfig.mobilenet()], ids=["resnet", "mobilenet"])
+def test_retinaface(config):
+    ours, theirs = abstract(RetinaFace, config), release.randomize(TorchRetinaFace(config))
     inputs = [normal(1, 3, 640, 864)]
-    compare("RetinaFace", theirs, lambda model, x: list(model(x)), ours, retinaface.TABLE, inputs)
+    compare("RetinaFace", theirs, lambda model, x: list(model(x)), ours, retinaface.table(config), inputs)
 
 
 def test_parsenet():

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("unchecked")
         ({"upscale": float("nan")}, "upscale is nan"),
         ({"upscale": True}, "upscale is True"),
         ({"aligned": "no"}, "aligned is of type str, but must be True or False"),
-        ({"only_center_face": 2}, "only_center_face is of type int"),
+        ({"faces": "biggest"}, "faces is 'biggest', but must be all, largest, center, or numbers such as 0 or 0,2"),
         ({"gray": ["auto"]}, r"gray is \['auto'\]"),
         ({"leave_sharp": True}, "leave_sharp is True, but must be auto, off or a number from 0"),
         ({"leave_sharp": []}, r"leave_sharp is \[\]"),
@@ -72,6 +72,7 @@ def test_what_are_no_pixels(pixels, message):
         ({"options": {"aligned": True}}, "options is of type dict, but must be RestoreOptions"),
         ({"options": None}, "options is of type NoneType"),
         ({"detector": "mtcnn"}, "detector is of type str, but must be None or a function"),
+        ({"upsampler": "x4plus"}, "upsampler is of type str, but must be None or a function"),
         ({"parser": PIXELS}, r"parser is of type numpy\.ndarray"),
     ],
 )

@@ -8,7 +8,9 @@ from PIL import Image
 from skimage import data
 
 from interlcm_jax.cli.main import main
+from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.align import align
+from interlcm_jax.faces.select import FaceChoice
 from interlcm_jax.imaging.io import read_image
 from interlcm_jax.photos.cut import cut_faces
 from interlcm_jax.photos.plan import Job
@@ -30,6 +32,14 @@ def test_the_largest_face_comes_first_and_small_ones_may_be_left_out(job):
     assert cut_faces(job, SIZE, finding(small), min_size=60) == []
 
 
+def test_only_some_of_the_faces(job):
+    small, large = face(10, 10, 50), face(100, 90, 120)
+    [path] = cut_faces(job, SIZE, finding(large, small), FaceChoice(faces="0"))
+    np.testing.assert_array_equal(read_image(path), align(read_image(job.source), small.landmarks, SIZE)[0])
+    with pytest.raises(InterLCMError, match=r"photo\.png: there is no face 2: the photo has 2 faces"):
+        cut_faces(job, SIZE, finding(large, small), FaceChoice(faces="2"))
+
+
 def test_the_command_names_what_it_could_not_do(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("in/more").mkdir(parents=True)
@@ -44,6 +54,8 @@ def test_the_command_names_what_it_could_not_do(tmp_path, capsys, monkeypatch):
     assert [path for path in Path("faces").rglob("*") if path.is_file()] == [Path("faces/more/a.png")]
     # A training set takes them.
     assert main(["dataset", "faces", "-o", "set", "--size", "128"]) == 0
+    assert main(["align", "in/more", "-o", "none", "--faces", "1"]) == 1
+    assert "failed: in/more/a.jpg: there is no face 1: the photo has 1 face" in capsys.readouterr().err
     assert main(["align", "in/more", "-o", "large", "--min-size", "400"]) == 0
     assert "found no face of 400 pixels or more in 1" in capsys.readouterr().out
     assert main(["align", "in", "-o", "x", "--size", "8"]) == 2

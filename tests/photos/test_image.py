@@ -5,6 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
 from interlcm_jax.errors import InterLCMError
@@ -12,13 +13,13 @@ from interlcm_jax.faces.paste import upscale_photo
 from interlcm_jax.imaging.gray import to_gray
 from interlcm_jax.imaging.io import Photo
 from interlcm_jax.photos.image import (
-    MAX_ENLARGED,
     RestoreOptions,
     extract_faces,
     paste_back,
     restore_photo,
     side_by_side,
 )
+from interlcm_jax.photos.search import MAX_ENLARGED
 from tests.photos.darkening import CONFIG, SIZE, Darkening, face, finding, sharp_face
 
 SEPIA = np.array([24, 8, 0], np.uint8)
@@ -72,12 +73,32 @@ def test_faces_too_small_to_restore_are_left_out():
     assert len(extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(), detector).faces) == 1
 
 
-def test_only_the_face_in_the_middle():
+def test_only_some_of_the_faces():
     detector = finding(face(0, 0, 60), face(100, 100, 60), face(190, 0, 60))
-    extracted = extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(only_center_face=True), detector)
-    [matrix] = extracted.matrices
-    assert np.abs(matrix @ [130, 130, 1] - SIZE / 2).max() < 1
-    assert extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(only_center_face=True), finding()).faces == []
+
+    def middles(**options):
+        extracted = extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(**options), detector)
+        return [cv2.invertAffineTransform(matrix) @ [SIZE / 2, SIZE / 2, 1] for matrix in extracted.matrices]
+
+    np.testing.assert_allclose(middles(faces="center"), [[130, 130]], atol=1)
+    np.testing.assert_allclose(middles(faces="2,0"), [[30, 30], [220, 30]], atol=1)
+    assert len(middles(max_faces=2)) == 2
+    assert middles(min_face=61) == []
+    assert extract_faces(Photo(astronaut()), CONFIG, RestoreOptions(faces="center"), finding()).faces == []
+
+
+def test_a_face_that_a_photo_lacks_is_named_with_the_file(tmp_path):
+    Image.fromarray(astronaut()).save(tmp_path / "a.png")
+    options, detector = RestoreOptions(faces="0,2"), finding(face(80, 20, SIZE), face(150, 20, SIZE))
+    with pytest.raises(InterLCMError, match=r"a\.png: there is no face 2: the photo has 2 faces, numbered 0 to 1"):
+        extract_faces(tmp_path / "a.png", CONFIG, options, detector)
+
+
+def test_the_smallest_face_is_in_pixels_of_a_photo_that_is_enlarged():
+    detector = finding(face(0, 0, SIZE))  # 32 pixels of the photo
+    for least, count in ((32, 1), (33, 0)):
+        extracted = extract_faces(Photo(astronaut()[:40, :32]), CONFIG, RestoreOptions(min_face=least), detector)
+        assert len(extracted.faces) == count
 
 
 def test_a_parser_keeps_what_is_no_face():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from etils import epath
 
 from interlcm_jax.runtime import compile_cache
 
@@ -22,8 +23,20 @@ def test_the_folder_that_the_variable_names(tmp_path, monkeypatch):
     monkeypatch.setenv("INTERLCM_CACHE", str(tmp_path / "cache"))
     assert compile_cache.enable() == tmp_path / "cache" / "xla"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "xla")
-    # A folder that is set already stays.
+    # Whatever a caller names; and a folder that is set already stays.
     assert compile_cache.enable(tmp_path / "other") == tmp_path / "cache" / "xla"
+
+
+def test_a_folder_of_a_run_on_disk_or_in_a_bucket(tmp_path, monkeypatch):
+    monkeypatch.delenv("INTERLCM_CACHE", raising=False)
+    for folder in (tmp_path / "disk", epath.Path(tmp_path) / "bucket"):
+        jax.config.update("jax_compilation_cache_dir", None)
+        assert compile_cache.enable(folder) == folder / "xla"
+        assert jax.config.jax_compilation_cache_dir == str(folder / "xla")
+        assert (folder / "xla").is_dir()
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("INTERLCM_CACHE", str(tmp_path / "mine"))
+    assert compile_cache.enable(tmp_path / "disk") == tmp_path / "mine" / "xla"
 
 
 def test_a_user_without_a_home_goes_without(monkeypatch):

@@ -10,6 +10,7 @@ from interlcm_jax import pipeline
 from interlcm_jax.runtime import compiler_options
 
 YNN = "xla_cpu_experimental_ynn_fusion_type"
+ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 
 
 def test_this_jaxlib_takes_the_option_for_cpu():
@@ -40,12 +41,24 @@ def test_a_mesh_in_context_does_not_matter():
         assert compiler_options.compiler_options.__wrapped__("cpu") == {YNN: ""}
 
 
+def test_bfloat16_has_options_of_its_own():
+    assert compiler_options.compiler_options("cpu", bfloat16=True) == {YNN: "", ONEDNN: "True"}
+    assert compiler_options.compiler_options("tpu", bfloat16=True) is None
+
+
+def test_arguments_of_bfloat16_are_seen():
+    tree = {"seed": 1, "noise": np.ones(2, np.float32)}
+    assert not compiler_options.holds_bfloat16(tree)
+    assert compiler_options.holds_bfloat16(tree | {"weights": jax.numpy.ones(2, "bfloat16")})
+
+
 def test_weights_know_their_platform():
     assert compiler_options.platform_of({"weight": jax.numpy.ones(3)}) == "cpu"
 
 
 def test_every_program_is_compiled_with_them(monkeypatch):
-    expected = compiler_options.compiler_options("cpu")  # asks the compiler, which needs the true `jit`
+    # This asks the compiler, which needs the true `jit`.
+    expected, in_bfloat16 = (compiler_options.compiler_options("cpu", bfloat16=half) for half in (False, True))
     true, told = jax.jit, []
 
     def spy(function, **options):
@@ -56,9 +69,11 @@ def test_every_program_is_compiled_with_them(monkeypatch):
     double = compiler_options.jit(lambda x, factor: x * factor, static_argnames="factor")
     np.testing.assert_array_equal(double(np.ones(2, np.float32), factor=2), [2, 2])
     assert told[1:] == [{"static_argnames": "factor", "compiler_options": expected}]
+    double(jax.numpy.ones(2, "bfloat16"), factor=2)
+    assert told[-1]["compiler_options"] == in_bfloat16 != expected
     # Within another program it is part of that, which has the say.
     np.testing.assert_array_equal(true(lambda x: double(x, factor=3))(np.ones(2, np.float32)), [3, 3])
-    assert len(told) == 2
+    assert len(told) == 3
 
 
 def test_no_program_of_the_package_is_compiled_otherwise():

@@ -1,5 +1,6 @@
 """How processes end: one, and the program that reads JAX's last words; two are in test_train_processes.py."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,31 @@ def test_an_error_of_a_single_process_is_one_sentence_and_a_bug_is_raised(capsys
     assert capsys.readouterr().err == "train: no such file\n"
     with pytest.raises(KeyError):
         peers.end("train", KeyError("bug"))
+
+
+WAITS_ALONE = """
+import argparse, functools, sys, jax
+from interlcm_jax.runtime import distributed, peers
+
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, initialization_timeout=5)
+parser = argparse.ArgumentParser()
+distributed.add_arguments(parser)
+try:
+    distributed.join(parser.parse_args(), "train")
+except Exception as error:
+    sys.exit(peers.end("train", error))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_nobody_joins_says_so_and_is_to_be_started_again(index):
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    options = ["--coordinator", address, "--num-processes", "2", "--process-id", str(index)]
+    run = subprocess.run([sys.executable, "-c", WAITS_ALONE, *options], capture_output=True, text=True, timeout=90)
+    assert run.returncode == peers.AGAIN, run.stderr
+    assert run.stderr.splitlines() == [f"train: {socket.gethostname()}: {peers.APART}"]
 
 
 @pytest.mark.parametrize("reason", ["", "Unable to initialize backend 'cuda'\nand more"])

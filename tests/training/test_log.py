@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 from interlcm_jax.errors import InterLCMError
@@ -120,7 +121,7 @@ def test_a_pause_is_not_counted_as_the_steps_time(tmp_path, monkeypatch):
             log.add(step, metrics(step), INDICES)
             now[0] += 0.5
             if step == 2:
-                with log.pause():
+                with log.pause("validation"):
                     now[0] += 60
     assert lines(tmp_path)[-1]["steps_per_second"] == pytest.approx(2, rel=0.5)
 
@@ -164,3 +165,54 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InterLCMError, match="file/run: the run's folder can't be made"):
         RunLog(tmp_path / "file" / "run", 10)
+
+
+def test_in_a_bucket_the_log_is_pieces_and_all_is_there_when_it_ends(tmp_path):
+    bucket = epath.Path(tmp_path) / "bucket"
+    with RunLog(bucket, 4, log_every=1) as log:
+        for step in (1, 2, 3):
+            log.add(step, metrics(step), INDICES)
+        log.flush()
+        # Whatever was before a checkpoint is there with it.
+        assert [line["step"] for line in pieces(bucket)] == [1, 2, 3]
+    with RunLog(bucket, 4, 2, log_every=1) as log:
+        for step in (3, 4):
+            log.add(step, metrics(step), INDICES)
+        log.samples(4, *np.zeros((3, 1, 4, 4, 3), np.uint8))
+    assert [(line["step"], line["loss"]) for line in pieces(bucket)] == [(1, 0.25), (2, 0.5), (3, 0.75), (4, 1)]
+    assert pieces(bucket)[-1]["seconds/run"] >= pieces(bucket)[1]["seconds/run"]
+    assert sorted(path.name for path in bucket.iterdir()) == [
+        "log-00001.jsonl",
+        "log-00002.jsonl",
+        "samples",
+        "tensorboard",
+    ]
+
+
+def pieces(bucket: epath.Path) -> list[dict]:
+    paths = sorted(bucket.glob("log-*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def fail_after_two_steps(folder: epath.Path) -> None:
+    with RunLog(folder, 4, log_every=1) as log:
+        log.add(1, metrics(1), INDICES)
+        log.add(2, metrics(2), INDICES)
+        raise KeyError
+
+
+def test_an_error_that_ends_the_run_is_the_news_and_the_log_is_copied_all_the_same(tmp_path):
+    bucket = epath.Path(tmp_path) / "bucket"
+    with pytest.raises(KeyError):
+        fail_after_two_steps(bucket)
+    assert [line["step"] for line in pieces(bucket)] == [1]
+
+
+def test_the_loop_waits_for_no_more_than_the_step_before(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(jax, "block_until_ready", lambda tree: waited.append(float(tree["loss"]) * 4))
+    with RunLog(tmp_path, 20, log_every=100) as log:
+        for step in (1, 2, 3, 4):
+            log.add(step, metrics(step), INDICES)
+            assert log.clock.now[0] == step - 1
+        assert waited == [1, 2, 3]

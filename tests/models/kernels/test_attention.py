@@ -107,12 +107,22 @@ def test_flash(shape):
     assert_same(actual, output_and_gradients(plain_attention, *arrays))
 
 
-@pytest.mark.parametrize("limit", [1000, 10**6])
-def test_the_choice_equals_plain(limit, monkeypatch):
+@pytest.mark.parametrize(
+    ("limit", "keys"), [(1000, 77), (10**6, 77), pytest.param(1000, 2 * attention.LANES, id="the largest by lanes")]
+)
+def test_the_choice_equals_plain(limit, keys, monkeypatch):
     monkeypatch.setattr(attention, "CHUNK_ABOVE_SCORES", limit)
-    arrays = normal((2, 48, 77, 2, 40))
+    arrays = normal((2, 48, keys, 2, 40))
     actual = output_and_gradients(lambda *arrays: dot_product_attention(*arrays), *arrays)
     assert_same(actual, output_and_gradients(plain_attention, *arrays))
+
+
+@pytest.mark.parametrize("keys", [77, 2 * attention.LANES])
+def test_no_score_is_too_large(keys, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK_ABOVE_SCORES", 1000)
+    query, key, value = normal((1, 48, keys, 2, 8))
+    actual = jax.jit(dot_product_attention)(query * 1e3, key, value)
+    assert_same([actual], [by_numpy(query * 1e3, key, value)], 1e-4)
 
 
 @pytest.mark.parametrize("attend", [plain_attention, functools.partial(chunked_attention, chunk_scores=500)])

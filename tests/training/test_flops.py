@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from benchmarks.tpu.flops import matrix_flops
+from interlcm_jax.training.flops import matrix_flops
 
 
 def flops(function, *shapes: tuple[int, ...]) -> float:
