@@ -5,8 +5,9 @@ and no folders: an object appears whole, under its whole name, or not at all.
 """
 
 import asyncio
+import contextlib
 import errno
-import functools
+import fnmatch
 import inspect
 import io
 import logging
@@ -172,6 +173,16 @@ class BucketPath(_Address, Path):
         """Makes an empty object."""
         self.write_bytes(b"")
 
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Removes an object."""
+        with contextlib.suppress(FileNotFoundError) if missing_ok else contextlib.nullcontext(), explained(self):
+            self.requests.rm_file(self.key)
+
+    def rmtree(self, missing_ok: bool = False) -> None:
+        """Removes all objects below."""
+        with contextlib.suppress(FileNotFoundError) if missing_ok else contextlib.nullcontext(), explained(self):
+            self.requests.rm(self.key, recursive=True)
+
     def upload(self, file: Path) -> None:
         """Makes an object of a file's contents; it appears whole, or not at all."""
         with explained(self, writing=True):
@@ -199,6 +210,20 @@ class BucketPath(_Address, Path):
         names = sorted(name for name in found if not name.endswith("/"))
         return {BucketPath(f"{self.parts[1]}://{name}"): found[name]["size"] for name in names}
 
+    def iterdir(self) -> Iterator["BucketPath"]:
+        """Objects and folders right below."""
+        with explained(self):
+            found = self.requests.ls(self.key, detail=False)
+        names = {name.strip("/") for name in found} - {self.key}
+        return iter([BucketPath(f"{self.parts[1]}://{name}") for name in sorted(names)])
+
+    def glob(self, pattern: str, **options: Any) -> Iterator["BucketPath"]:
+        """Objects and folders right below whose name matches."""
+        try:
+            return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
+        except FileNotFoundError:
+            return iter(())
+
     def rglob(self, pattern: str, **options: Any) -> Iterator["BucketPath"]:
         """Objects below whose last name matches."""
         return (path for path in self.files() if path.match(pattern))
@@ -225,20 +250,3 @@ class _Object(io.RawIOBase):
         buffer[:count] = self._path.read_range(self._at, self._at + count)
         self._at += count
         return count
-
-
-def _method(name: str) -> Any:
-    """epath's method of this name, whose errors say what is wrong."""
-    inner = getattr(_Address, name)
-
-    @functools.wraps(inner)
-    def method(self: BucketPath, *args: Any, **kwargs: Any) -> Any:
-        with explained(self):
-            found = inner(self, *args, **kwargs)
-            return iter(list(found)) if inspect.isgenerator(found) else found
-
-    return method
-
-
-for _name in ("iterdir", "glob", "rmdir", "rmtree", "unlink"):
-    setattr(BucketPath, _name, _method(_name))
