@@ -111,7 +111,7 @@ def code(page):
 @pytest.fixture(scope="module")
 def options():
     """All options of all commands, as their help prints them."""
-    commands = ("restore", "download", "convert", "add", "export", "compile", "parity", "align", "dataset")
+    commands = ("restore", "demo", "download", "convert", "add", "export", "compile", "parity", "align", "dataset")
     asked = [(main, [command, "--help"]) for command in commands]
     asked += [(train.main, ["--help"]), (evaluate.main, ["--help"])]
     asked += [(train.main, [str(ROOT / "configs" / "interlcm_3step.py"), "--fields"])]

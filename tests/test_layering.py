@@ -84,6 +84,7 @@ ALLOWED = {
         "pipeline",
         "convert",
     },
+    "demo": {"errors", "runtime", "model_folder", "arguments", "pipeline", "faces", "imaging", "photos"},
     "cli": {
         "errors",
         "files",
@@ -97,6 +98,7 @@ ALLOWED = {
         "imaging",
         "convert",
         "photos",
+        "demo",
         "data",
         "training",
         "parity",
