@@ -54,15 +54,15 @@ def build_page(restorer: Restorer, about: str) -> gr.Blocks:
     actions = _Actions(restorer)
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {TITLE}")
-        gr.HTML(f"<p>{_escaped(about)}</p><p>Files are deleted an hour after they were last written.</p>")
+        gr.HTML(f"<p>{_escaped(about)}</p><p>Your photos and their results are deleted after an hour.</p>")
         visit = gr.State(Visit())
         with gr.Row():
             with gr.Column(scale=2):
                 files = gr.File(label="Photos", file_count="multiple", file_types=PHOTOS, elem_id="photos", height=160)
                 pictures = gr.Gallery(
-                    label="Faces and their numbers: click a photo to choose its faces",
-                    columns=3,
-                    height=260,
+                    show_label=False,
+                    columns=2,
+                    height=300,
                     object_fit="contain",
                     allow_preview=False,
                     buttons=[],
@@ -75,7 +75,7 @@ def build_page(restorer: Restorer, about: str) -> gr.Blocks:
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
             with gr.Column(scale=3):
                 slider = gr.ImageSlider(
-                    label="Before and after", type="filepath", max_height=720, buttons=["fullscreen"], elem_id="slider"
+                    label="Before and after", type="filepath", max_height=560, buttons=["fullscreen"], elem_id="slider"
                 )
                 report = gr.Textbox(label="Report", visible=False, interactive=False, elem_id="report")
                 results = gr.File(label="Download", file_count="multiple", visible=False, elem_id="results")
@@ -216,12 +216,17 @@ def _whole(seed: float | None) -> int:
 
 def _ticks(visit: Visit) -> gr.CheckboxGroup:
     """The faces of the photo that is looked at, to tick."""
-    if not visit.photos or visit.photos[visit.current].faces < 2:
+    if not visit.photos:
         return gr.CheckboxGroup(visible=False)
-    photo = visit.photos[visit.current]
-    label = "Faces to restore" + (f" in {photo.source.name}" if len(visit.photos) > 1 else "")
+    photo, several = visit.photos[visit.current], len(visit.photos) > 1
     choices = [(str(number), number) for number in range(photo.faces)]
-    return gr.CheckboxGroup(choices, value=photo.ticked, label=label, visible=True)
+    return gr.CheckboxGroup(
+        choices,
+        value=photo.ticked,
+        label=f"Faces to restore in {photo.source.name}",
+        info="Click another photo to look at it and to choose its faces" if several else None,
+        visible=several or photo.faces > 1,
+    )
 
 
 def _pair(visit: Visit) -> tuple[str, str] | None:

@@ -4,16 +4,22 @@ import importlib.util
 import os
 import socket
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interlcm_jax.demo.restorer import Restorer
 from interlcm_jax.errors import InterLCMError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 MAX_FILE_SIZE = "100mb"
 # Seconds that open connections get to end in: a page that is open holds one as long as it is.
 PATIENCE = 1
 # What Gradio would fetch from other servers when a visitor asks it to.
-ELSEWHERE = ("/gradio_api/file=http{rest:path}", "/gradio_api/proxy={rest:path}")
+_ELSEWHERE = ("/gradio_api/file=http{rest:path}", "/gradio_api/proxy={rest:path}")
+
+# What a browser may ask for, on top of what the page has in itself: this server alone.
+_POLICY = ("content-security-policy", "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:")
 
 
 def check_installed() -> None:
@@ -59,11 +65,13 @@ def serve(restorer: Restorer, about: str, listening: socket.socket) -> None:
     import uvicorn
 
     # Signals are the command's own business (`runtime.signals`); this function is what they end.
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PATIENCE))
+    server = uvicorn.Server(
+        uvicorn.Config(app, headers=[_POLICY], log_level="warning", timeout_graceful_shutdown=PATIENCE)
+    )
     server.run(sockets=[listening])
 
 
-def _application(restorer: Restorer, about: str) -> "object":
+def _application(restorer: Restorer, about: str) -> "FastAPI":
     """The page as an ASGI application."""
     # Read when Gradio is imported.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(restorer.storage)}
@@ -74,7 +82,7 @@ def _application(restorer: Restorer, about: str) -> "object":
 
     _fetch_nothing()
     app = fastapi.FastAPI(openapi_url=None)
-    for path in ELSEWHERE:
+    for path in _ELSEWHERE:
         app.add_api_route(path, _refuse, methods=["GET", "HEAD"])
     page = build_page(restorer, about)
     # Without it, a mounted page hands out any file of this machine that a visitor names.
@@ -84,7 +92,6 @@ def _application(restorer: Restorer, about: str) -> "object":
         page,
         "/",
         max_file_size=MAX_FILE_SIZE,
-        blocked_paths=[str(Path.cwd())],
         footer_links=["api"],
         theme=gr.themes.Default(**FONTS),
         ssr_mode=False,
