@@ -16,13 +16,36 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add = parser.add_argument
     add("--task", default="restoration", help="restoration (default), colorization or inpainting")
     add("--num-network-calls", type=int, metavar="N", help="for restoration 3 (default) or 1; other tasks have 1")
-    add("-o", "--out", type=Path, metavar="DIR", help="the model folder to create; it isn't the default model then")
-    add("--release", metavar="URL", help="a mirror of the .pth files, InterLCM's and facexlib's")
+    add("--upsampler", metavar="NAME", help="this upsampler instead: x2plus, x4plus (67 MB) or general-x4v3 (5 MB)")
+    add("-o", "--out", type=Path, metavar="DIR", help="the folder to create; it isn't found by its name then")
+    add("--release", metavar="URL", help="a mirror of the .pth files, InterLCM's and facexlib's, or Real-ESRGAN's")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Downloads and converts, with progress bars."""
+    return _download_upsampler(arguments) if arguments.upsampler else _download_model(arguments)
+
+
+def _download_upsampler(arguments: argparse.Namespace) -> int:
+    from interlcm_jax.convert.released import UPSAMPLERS_RELEASE, download_upsampler
+
+    if arguments.num_network_calls is not None or arguments.task != "restoration":
+        raise InterLCMError("--upsampler goes without --task and --num-network-calls: it is no model")
+    print("Real-ESRGAN's weights: BSD-3-Clause, github.com/xinntao/Real-ESRGAN.", file=sys.stderr)
+    with logging_redirect_tqdm(), _Bar() as bar:
+        folder = download_upsampler(
+            arguments.upsampler,
+            arguments.out,
+            release=arguments.release or UPSAMPLERS_RELEASE,
+            fetching=bar.fetch,
+        )
+    name = arguments.out or arguments.upsampler
+    print(f"{folder}: ready for interlcm restore --background-upsampler {name}")
+    return 0
+
+
+def _download_model(arguments: argparse.Namespace) -> int:
     from interlcm_jax.convert.released import CLIP, LCM, LICENSE, RELEASE, download, downloads_folder
 
     print(

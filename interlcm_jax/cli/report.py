@@ -59,10 +59,9 @@ class Report:
         if self.skipped:
             lines.append(f"skipped {len(self.skipped)} that were there already")
         if self.faceless:
-            lines.append(
-                f"found no face in {len(self.faceless)}, so nothing was written for them "
-                "(--aligned takes a whole image as one face):"
-            )
+            enlarged = any(outcome.enlarged for outcome in self.outcomes)
+            done = "and enlarged them as they are" if enlarged else "so nothing was written for them"
+            lines.append(f"found no face in {len(self.faceless)}, {done} (--aligned takes a whole image as one face):")
             lines += [f"  {job.source}" for job in self.faceless]
         return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from interlcm_jax.runtime import distributed
 
 if TYPE_CHECKING:
     from interlcm_jax.photos.files import Outcome
-    from interlcm_jax.photos.image import RestoreOptions
+    from interlcm_jax.photos.image import RestoreOptions, Upsampler
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -50,6 +50,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add("--aligned", action="store_true", help="the images are aligned faces, cropped like FFHQ's")
     add("--upscale", type=float, default=2.0, metavar="X", help="how many times larger the result is (default: 2)")
+    add(
+        "--background-upsampler",
+        metavar="NAME|DIR|FILE",
+        help="enlarge photos by this network (see interlcm download --upsampler), not by interpolation",
+    )
+    add("--upsample-faces", action="store_true", help="faces too, where they become larger than the model draws them")
     add_face_options(parser)
     add("--only-center-face", action="store_const", dest="faces", const="center", help="the same as --faces center")
     add("--list-faces", action="store_true", help=f"only print the faces and draw them, into OUT/{NUMBERED_FACES}")
@@ -95,9 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
         **face_choice(arguments),
         gray=arguments.gray,
         leave_sharp=_sharp(arguments.leave_sharp),
+        upsample_faces=arguments.upsample_faces,
     )
     if arguments.list_faces and options.aligned:
         raise InterLCMError("--list-faces looks for the faces of photos; an aligned face is one as a whole")
+    _check_upsampler(arguments)
     index, count = distributed.join(arguments, "interlcm")
     jobs = jobs[index::count]
     if arguments.list_faces:
@@ -115,6 +123,23 @@ def _sharp(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
+
+
+def _check_upsampler(arguments: argparse.Namespace) -> None:
+    """Refuses what an upsampler isn't for."""
+    if arguments.background_upsampler is None and arguments.upsample_faces:
+        raise InterLCMError("--upsample-faces needs --background-upsampler, which names the network that enlarges them")
+    if arguments.background_upsampler is not None and arguments.aligned:
+        raise InterLCMError("--background-upsampler is for photos; aligned faces (--aligned) aren't enlarged")
+
+
+def _load_upsampler(arguments: argparse.Namespace) -> "Upsampler | None":
+    if arguments.background_upsampler is None:
+        return None
+    from interlcm_jax.photos.upsample import load_upsampler
+    from interlcm_jax.runtime.batching import replicated_sharding
+
+    return load_upsampler(arguments.background_upsampler, arguments.dtype, sharding=replicated_sharding())
 
 
 def _restore(
@@ -147,6 +172,7 @@ def _restore(
         print(describe_model(folder, config), file=sys.stderr)
     detector = None if options.aligned else load_detector(folder, arguments.detector)
     parser = None if options.aligned else load_parsenet(folder)
+    upsampler = _load_upsampler(arguments)
     calls = arguments.num_network_calls or config.num_network_calls
     kept = f"; it is kept in {cache} for the next time" if cache else ""
     print(
@@ -163,6 +189,7 @@ def _restore(
                 options,
                 detector=detector,
                 parser=parser,
+                upsampler=upsampler,
                 save_faces=arguments.save_faces,
                 comparison=arguments.comparison,
                 batch_size=arguments.batch_size,

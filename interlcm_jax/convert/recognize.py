@@ -20,6 +20,8 @@ _SIGNS = (
     ("body.conv1.weight", "RetinaFace"),
     ("body.stage1.0.0.weight", "RetinaFace"),
     ("encoder.0.conv2d.weight", "ParseNet"),
+    ("conv_body.weight", "Real-ESRGAN's RRDBNet"),
+    ("body.0.weight", "Real-ESRGAN's compact network"),
     ("features.0.weight", "VGG16"),
     ("lin0.model.1.weight", "the heads of LPIPS"),
     ("main.0.weight", "a discriminator"),

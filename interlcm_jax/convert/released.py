@@ -1,7 +1,8 @@
-"""The released models: their files from the Hugging Face hub and from GitHub, and the model folder made of them."""
+"""The released models and upsamplers: their files from the Hugging Face hub and from GitHub, and folders of them."""
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -9,13 +10,21 @@ from filelock import FileLock, Timeout
 from interlcm_jax.convert import model as conversion
 from interlcm_jax.convert.optional import add_faces
 from interlcm_jax.convert.pickles import import_torch
+from interlcm_jax.convert.upsampler import LICENSE as LICENSE_OF_UPSAMPLERS
+from interlcm_jax.convert.upsampler import published_name, read_upsampler, write_upsampler
 from interlcm_jax.default_model import make_default
 from interlcm_jax.errors import InterLCMError, WeightsError
 from interlcm_jax.files.atomic import check_absent
 from interlcm_jax.files.fetch import Progress, fetch
 from interlcm_jax.files.hub import Select, cached
 from interlcm_jax.files.repository import list_repository
-from interlcm_jax.files.user_folders import CACHE_VARIABLE, MODELS_VARIABLE, cache_folder, models_folder
+from interlcm_jax.files.user_folders import (
+    CACHE_VARIABLE,
+    MODELS_VARIABLE,
+    cache_folder,
+    models_folder,
+    upsamplers_folder,
+)
 from interlcm_jax.model_folder import CONFIG, weights_file
 
 LCM, CLIP = "SimianLuo/LCM_Dreamshaper_v7", "openai/clip-vit-base-patch16"
@@ -28,6 +37,16 @@ RELEASED = {
     ("restoration", 1): "1step",
     ("colorization", 1): "colorization_1step",
     ("inpainting", 1): "inpainting_1step",
+}
+UPSAMPLERS_RELEASE = "https://github.com/xinntao/Real-ESRGAN/releases/download"
+# Of Real-ESRGAN, by our names: version and file, and its SHA-256.
+UPSAMPLERS = {
+    "x2plus": ("v0.2.1/RealESRGAN_x2plus.pth", "49fafd45f8fd7aa8d31ab2a22d14d91b536c34494a5cfe31eb5d89c2fa266abb"),
+    "x4plus": ("v0.1.0/RealESRGAN_x4plus.pth", "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1"),
+    "general-x4v3": (
+        "v0.2.5.0/realesr-general-x4v3.pth",
+        "8dc7edb9ac80ccdc30c3a5dca6616509367f05fbc184ad95b731f05bece96292",
+    ),
 }
 _TRAINED = ("visual_encoder", "spatial_encoder")
 # What the release finds and cuts out faces with: facexlib's files, by the version they were published with.
@@ -68,13 +87,12 @@ def download(
             or as `fetch.fetch`, `repository.list_repository` and `convert.model.convert`.
     """
     calls = _calls(task, num_network_calls)
-    folder = out or _models() / f"{task}_{calls}step"
+    folder = out or _in_home(models_folder) / f"{task}_{calls}step"
     if out is None and (folder / CONFIG).is_file():
         make_default(folder)
         return folder
     check_absent(folder)
-    if not release.startswith(("https://", "http://")):
-        raise InterLCMError(f"{release}: an address begins with https:// or http://")
+    _check_address(release)
     files = {name: f"{name}_{RELEASED[task, calls]}.pth" for name in _TRAINED}
     # Asked for at the very end, but 5 GB later would be a bad time to say so.
     import_torch(Path(files[_TRAINED[0]]))
@@ -139,6 +157,75 @@ def download_faces(
         ) from error
 
 
+def download_upsampler(
+    name: str,
+    out: Path | None = None,
+    *,
+    release: str = UPSAMPLERS_RELEASE,
+    fetching: Progress = lambda label, count, total: None,
+) -> Path:
+    """Downloads a released upsampler (5 to 67 MB) and converts it.
+
+    Args:
+        name: one of `UPSAMPLERS`.
+        out: the folder to make; by default one of that name in `user_folders.upsamplers_folder`, where it is found by
+            its name. Where that one is there already, nothing is downloaded.
+        release: where the releases are, for a mirror.
+        fetching: see `fetch.Progress`.
+
+    Returns:
+        The upsampler's folder.
+
+    Raises:
+        InterLCMError: no such upsampler was released, `out` exists, PyTorch isn't installed, another download is under
+            way, or as `fetch.fetch`.
+    """
+    if name not in UPSAMPLERS:
+        raise InterLCMError(f"upsampler {name!r} isn't released; choose one of {', '.join(UPSAMPLERS)}")
+    folder = out or _in_home(upsamplers_folder) / name
+    if out is None and folder.is_dir():
+        return folder
+    check_absent(folder)
+    _check_address(release)
+    file, sha256 = UPSAMPLERS[name]
+    downloads = downloads_folder()
+    path = downloads / "Real-ESRGAN" / Path(file).name
+    import_torch(path)
+    with _alone(downloads):
+        fetch(f"{release.rstrip('/')}/{file}", path, sha256=sha256, progress=fetching)
+        try:
+            write_upsampler(read_upsampler(path), folder, f"xinntao/Real-ESRGAN {file}", LICENSE_OF_UPSAMPLERS)
+        except WeightsError as error:
+            raise InterLCMError(f"{error}\nDelete {path} and give the same command again.") from error
+    return folder
+
+
+def add_upsampler(file: Path, name: str | None = None, *, allow_nan: bool = False) -> Path:
+    """Converts an upsampler's file, and puts it where it is found by its name.
+
+    Args:
+        file: a published .pth, or the same keys in .safetensors.
+        name: what to call it; None is as `convert.upsampler.published_name`.
+        allow_nan: take weights with NaN or infinity in them all the same.
+
+    Returns:
+        The upsampler's folder.
+
+    Raises:
+        InterLCMError: the name is taken or can't be one, or the user has no home folder.
+        WeightsError: the file isn't an upsampler's, or isn't whole or finite.
+    """
+    name = published_name(file) if name is None else name
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InterLCMError(
+            f"{name!r} can't be an upsampler's name; give letters, digits, '.', '_' and '-' with --name"
+        )
+    folder = _in_home(upsamplers_folder) / name
+    check_absent(folder)
+    write_upsampler(read_upsampler(file), folder, file.name, "see its origin", allow_nan=allow_nan)
+    return folder
+
+
 def downloads_folder() -> Path:
     """Where downloaded files are kept, in `user_folders.cache_folder`.
 
@@ -151,9 +238,14 @@ def downloads_folder() -> Path:
         raise InterLCMError(f"no home folder to keep downloads in; name one in {CACHE_VARIABLE}") from error
 
 
-def _models() -> Path:
+def _check_address(release: str) -> None:
+    if not release.startswith(("https://", "http://")):
+        raise InterLCMError(f"{release}: an address begins with https:// or http://")
+
+
+def _in_home(place: Callable[[], Path]) -> Path:
     try:
-        return models_folder()
+        return place()
     except RuntimeError as error:
         raise InterLCMError(f"no home folder to keep models in; name one in {MODELS_VARIABLE}, or --out") from error
 

@@ -1,6 +1,6 @@
 """Restored faces back into their photo, without a seam."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -15,6 +15,8 @@ ROWS = 64
 
 Photo = UInt8[np.ndarray, "H W 3"]
 Matrix = Float[np.ndarray, "2 3"]
+# RGB photo, factor -> the photo enlarged by exactly that factor, h = round(factor · H)
+Upsampler = Callable[[UInt8[np.ndarray, "H W 3"], float], UInt8[np.ndarray, "h w 3"]]
 
 
 def upscale_photo(pixels: Photo, factor: float) -> UInt8[np.ndarray, "h w 3"]:
@@ -30,12 +32,33 @@ def upscale_photo(pixels: Photo, factor: float) -> UInt8[np.ndarray, "h w 3"]:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
+def enlarge_photo(
+    pixels: Photo, factor: float, upsampler: Upsampler | None, original: UInt8[np.ndarray, "_ _ 3"] | None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A photo `factor` times as large, by an upsampler where there is one, else bicubic.
+
+    Args:
+        pixels: RGB.
+        factor: 1 or more; at 1 without an upsampler `pixels` itself comes back.
+        upsampler: enlarges an image by a factor.
+        original: what `pixels` were interpolated from, if they were: the upsampler is shown that.
+    """
+    if upsampler is None:
+        return upscale_photo(pixels, factor)
+    if original is None:
+        return upsampler(pixels, factor)
+    height, width = (round(factor * side) for side in pixels.shape[:2])
+    enlarged = upsampler(original, height / len(original))
+    # Each side was rounded by itself.
+    return enlarged if enlarged.shape[1] == width else cv2.resize(enlarged, (width, height))
+
+
 def paste_faces(
     photo: Photo,
     faces: Sequence[UInt8[np.ndarray, "S S 3"]],
     matrices: Sequence[Matrix],
     upscale: float = 1.0,
-    masks: Sequence[Float[np.ndarray, "S S"]] | None = None,
+    masks: Sequence[Float[np.ndarray, "M M"]] | None = None,
     *,
     overwrite: bool = False,
 ) -> Photo:
@@ -51,6 +74,7 @@ def paste_faces(
             centers at whole numbers, as for `cv2.warpAffine`; rotation, scale and shift.
         upscale: how many times larger than what the faces were cut from the photo is.
         masks: how much of each pixel of a face to paste, 0 to 1, of face parsing: what it leaves out stays as it is.
+            They may be smaller than the faces.
         overwrite: whether `photo` itself is changed and returned, which saves a copy.
     """
     result = photo if overwrite else photo.copy()
@@ -58,6 +82,31 @@ def paste_faces(
         to_photo = _to_photo(matrix, upscale)
         _paste(result, _without_filling(face, to_photo, photo.shape, upscale), to_photo, mask)
     return result
+
+
+def enlarge_faces(
+    faces: Sequence[UInt8[np.ndarray, "S S 3"]],
+    matrices: Sequence[Matrix],
+    upscale: float,
+    upsampler: Upsampler,
+) -> tuple[list[UInt8[np.ndarray, "_ _ 3"]], list[Matrix]]:
+    """Faces as large as they become in the photo where that is larger than they are, and the matrices that fit them.
+
+    Args:
+        faces: RGB.
+        matrices: as for `paste_faces`.
+        upscale: how many times the photo is enlarged.
+        upsampler: enlarges an image by a factor.
+    """
+    enlarged, fitting = [], []
+    for face, matrix in zip(faces, matrices, strict=True):
+        factor = _scale(_to_photo(matrix, upscale))
+        larger = upsampler(face, factor) if factor > 1 else face
+        # By how much it became larger in fact: its side was rounded. Pixels' edges, not their centers, stay in place.
+        factor = len(larger) / len(face)
+        enlarged.append(larger)
+        fitting.append(matrix * factor + [[0, 0, (factor - 1) / 2]] * 2)
+    return enlarged, fitting
 
 
 def _to_photo(matrix: Matrix, upscale: float) -> Matrix:
@@ -97,7 +146,10 @@ def _paste(photo: Photo, face: UInt8[np.ndarray, "S S 3"], to_photo: Matrix, mas
     right, bottom = np.clip(np.ceil(corners.max(axis=1)) + 1, 0, limits).astype(int)
     if left >= right or top >= bottom:
         return
-    opacity = _feather(size) if mask is None else np.minimum(_feather(size), mask, dtype=np.float32)
+    opacity = _feather(size)
+    if mask is not None:
+        mask = mask if len(mask) == size else cv2.resize(mask, (size, size))
+        opacity = np.minimum(opacity, mask, dtype=np.float32)
     scale = _scale(to_photo)
     if scale <= 0.5:
         face, opacity, to_photo = _shrink(face, opacity, to_photo, int(1 / scale))

@@ -66,7 +66,7 @@ def fetch(
         partial = _Download(url, path, size, headers or {}, label or path.name, progress).run()
         if sha256 is not None and _sha256(partial) != sha256:
             partial.unlink()
-            raise InterLCMError(f"{url}: what came isn't what the hub lists (its SHA-256 differs); download it again")
+            raise InterLCMError(f"{url}: what came isn't the published file (its SHA-256 differs); download it again")
         os.replace(partial, path)
     except OSError as error:
         raise InterLCMError(

@@ -26,6 +26,15 @@ def models_folder() -> Path:
     return _named_by(MODELS_VARIABLE) or _platform(*data) / "interlcm_jax" / "models"
 
 
+def upsamplers_folder() -> Path:
+    """For upsamplers, which are found by their names: a folder among the models.
+
+    Raises:
+        RuntimeError: as `models_folder`.
+    """
+    return models_folder() / "upsamplers"
+
+
 def _named_by(variable: str) -> Path | None:
     return Path(os.path.expanduser(os.environ[variable])) if os.environ.get(variable) else None
 

@@ -22,6 +22,7 @@ from interlcm_jax.photos.image import (
     ExtractedFaces,
     Parser,
     RestoreOptions,
+    Upsampler,
     check_photo_arguments,
     extract_faces,
     out_of_memory,
@@ -50,18 +51,20 @@ class Outcome:
         job: the input file and its result.
         faces: number of faces restored.
         left: number of faces left as they are, as they have more detail than the model draws. Where no face was found
-            at all, no result is written.
+            at all, no result is written, unless there is an upsampler.
+        enlarged: whether no face was found, and the photo was enlarged by the upsampler all the same.
         error: what went wrong, or None.
     """
 
     job: Job
     faces: int = 0
     left: int = 0
+    enlarged: bool = False
     error: str | None = None
 
     @classmethod
-    def of(cls, job: Job, result: tuple[int, int] | Exception) -> Self:
-        """The outcome of a job that restored some faces and left some, or raised an error."""
+    def of(cls, job: Job, result: tuple[int, int, bool] | Exception) -> Self:
+        """The outcome of a job that wrote its result (see the attributes), or raised an error."""
         if isinstance(result, InterLCMError):
             return cls(job, error=str(result))
         if isinstance(result, Exception):
@@ -77,6 +80,7 @@ def restore_files(
     *,
     detector: Detector | None = None,
     parser: Parser | None = None,
+    upsampler: Upsampler | None = None,
     suffix: str = ".png",
     skip_existing: bool = False,
     save_faces: bool = False,
@@ -98,6 +102,7 @@ def restore_files(
         options: what is done with each image.
         detector: finds the faces; None is MTCNN.
         parser: see `image.paste_back`.
+        upsampler: see `image.paste_back`; with it photos without a face are written too, enlarged.
         suffix: the format of results, one of `imaging.io.SUFFIXES`.
         skip_existing: leave out images that have results.
         save_faces: write every face, as it came and restored, into the folder `RESTORED_FACES` of `out`.
@@ -114,7 +119,7 @@ def restore_files(
         InterLCMError: an argument isn't possible, an input folder holds no images, or the device has too little memory.
         OutputError: the output folder takes no more files; those that were written are whole.
     """
-    check_photo_arguments(model, options, detector, parser)
+    check_photo_arguments(model, options, detector, parser, upsampler)
     check_kind("out", out, str | os.PathLike, "a folder")
     out = Path(out)
     jobs = _jobs(inputs, out, suffix, save_faces, comparison)
@@ -133,14 +138,14 @@ def restore_files(
         detector = MTCNN()
     outcomes: dict[Job, Outcome] = {}
 
-    def note(job: Job, result: tuple[int, int] | Exception) -> None:
+    def note(job: Job, result: tuple[int, int, bool] | Exception) -> None:
         if isinstance(result, OutputError):
             finished = sum(outcome.error is None for outcome in outcomes.values())
             raise OutputError(f"{result}; {finished} images are done") from result
         outcomes[job] = Outcome.of(job, result)
         done(outcomes[job])
 
-    files = _Files(model, out, options, detector, parser, save_faces, comparison)
+    files = _Files(model, out, options, detector, parser, upsampler, save_faces, comparison)
     restoring = functools.partial(model.restore_all, batch_size=batch_size, **model_options)
     with out_of_memory(batch_size):
         overlapped(jobs, files.read, restoring, files.write, note, workers)
@@ -185,6 +190,7 @@ class _Files:
     options: RestoreOptions
     detector: Detector | None
     parser: Parser | None
+    upsampler: Upsampler | None
     save_faces: bool
     comparison: bool
 
@@ -192,17 +198,21 @@ class _Files:
         """Reads an image and cuts its faces out."""
         return extract_faces(job.source, self.model.config, self.options, self.detector)
 
-    def write(self, job: Job, extracted: ExtractedFaces, restored: list[np.ndarray | None]) -> tuple[int, int]:
+    def write(self, job: Job, extracted: ExtractedFaces, restored: list[np.ndarray | None]) -> tuple[int, int, bool]:
         """Pastes the faces and writes a job's files, the result last, so that one that is there is complete.
 
         Returns:
-            How many faces were restored, and how many were left as they are.
+            How many faces were restored, how many were left as they are, and whether there were none and the photo was
+            enlarged all the same.
         """
         left = len(extracted.left)
-        if not restored and not left:
-            return 0, 0
+        faceless = not restored and not left
+        if faceless and self.upsampler is None:
+            return 0, 0, False
         try:
-            pixels, faces = paste_back(extracted, restored, self.model.config, self.options, self.parser)
+            pixels, faces = paste_back(
+                extracted, restored, self.model.config, self.options, self.parser, self.upsampler
+            )
         except InterLCMError as error:
             raise InterLCMError(f"{job.source}: {error}") from error
         try:
@@ -213,7 +223,7 @@ class _Files:
             if getattr(error.__cause__, "errno", None) in _NO_MORE_OUTPUT:
                 raise OutputError(str(error)) from error
             raise
-        return len(faces), left
+        return len(faces), left, faceless
 
     def _write_extras(
         self, job: Job, extracted: ExtractedFaces, pixels: UInt8[np.ndarray, "H W 3"], faces: list[np.ndarray]

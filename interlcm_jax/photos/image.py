@@ -19,7 +19,7 @@ from interlcm_jax.faces.detail import detail
 from interlcm_jax.faces.detect import Detector
 from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.outline import head_mask
-from interlcm_jax.faces.paste import paste_faces, upscale_photo
+from interlcm_jax.faces.paste import Upsampler, enlarge_faces, enlarge_photo, paste_faces
 from interlcm_jax.faces.select import FaceChoice, select_faces
 from interlcm_jax.imaging.gray import is_gray, recolor, to_gray
 from interlcm_jax.imaging.io import Photo, fit_square, read_photo
@@ -46,18 +46,22 @@ class RestoreOptions(FaceChoice):
             the networks'.
         leave_sharp: which faces are left as they are, having more detail than the model draws: those above a value of
             `faces.detail`, or "auto", above the model's own, or "off", none. Only restoration leaves faces.
+        upsample_faces: whether faces that are larger in the result than the model draws them are enlarged by the
+            upsampler too, where there is one; else by interpolation.
     """
 
     aligned: bool = False
     upscale: float = 2.0
     gray: str = "auto"
     leave_sharp: str | float = "auto"
+    upsample_faces: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         if self.gray not in GRAY:
             raise InterLCMError(f"gray is {self.gray!r}, but must be one of {', '.join(GRAY)}")
-        check_kind("aligned", self.aligned, bool | np.bool_, "True or False")
+        for name in ("aligned", "upsample_faces"):
+            check_kind(name, getattr(self, name), bool | np.bool_, "True or False")
         if problems := number_problems("upscale", self.upscale, 1, 16, float):
             raise InterLCMError(problems[0])
         is_number = not number_problems("leave_sharp", self.leave_sharp, 0, math.inf, float)
@@ -78,6 +82,7 @@ class ExtractedFaces:
         matrices: for each of them, from the photo's pixels to the face's; none for an aligned face.
         landmarks: for each of them, of eyes, nose and mouth, in pixels of the photo; none for an aligned face.
         left: faces that are too sharp to be restored, which stay as they are.
+        original: the photo's pixels as the file has them, where they were enlarged.
     """
 
     photo: Photo
@@ -85,6 +90,7 @@ class ExtractedFaces:
     matrices: list[Float[np.ndarray, "2 3"]] = dataclasses.field(default_factory=list)
     landmarks: list[Float[np.ndarray, "5 2"]] = dataclasses.field(default_factory=list)
     left: list[UInt8[np.ndarray, "S S 3"]] = dataclasses.field(default_factory=list)
+    original: UInt8[np.ndarray, "H W 3"] | None = None
 
 
 def restore_photo(
@@ -94,6 +100,7 @@ def restore_photo(
     detector: Detector | None = None,
     parser: Parser | None = None,
     *,
+    upsampler: Upsampler | None = None,
     batch_size: int = 1,
     **model_options: Unpack[ModelOptions],
 ) -> UInt8[np.ndarray, "H W 3"]:
@@ -107,6 +114,7 @@ def restore_photo(
         options: what is done with it.
         detector: finds the faces; None is MTCNN.
         parser: see `paste_back`.
+        upsampler: see `paste_back`.
         batch_size: faces at a time on each device.
         **model_options: as in `InterLCM.restore`.
 
@@ -114,18 +122,22 @@ def restore_photo(
         InterLCMError: the file can't be read, an argument isn't possible, the device has too little memory, or the
             networks gave NaN or infinity.
     """
-    check_photo_arguments(model, options, detector, parser)
+    check_photo_arguments(model, options, detector, parser, upsampler)
     if detector is None and not options.aligned:
         detector = MTCNN()
     extracted = extract_faces(photo, model.config, options, detector)
     with out_of_memory(batch_size):
         restored = list(model.restore_all(extracted.faces, batch_size=batch_size, **model_options))
-    pixels, _ = paste_back(extracted, restored, model.config, options, parser)
+    pixels, _ = paste_back(extracted, restored, model.config, options, parser, upsampler)
     return pixels
 
 
 def check_photo_arguments(
-    model: InterLCM, options: RestoreOptions, detector: Detector | None, parser: Parser | None
+    model: InterLCM,
+    options: RestoreOptions,
+    detector: Detector | None,
+    parser: Parser | None,
+    upsampler: Upsampler | None = None,
 ) -> None:
     """What `restore_photo` and `restore_files` take besides images.
 
@@ -134,8 +146,10 @@ def check_photo_arguments(
     """
     check_kind("model", model, InterLCM, "an InterLCM, such as InterLCM.from_pretrained() gives")
     check_kind("options", options, RestoreOptions, "RestoreOptions, such as RestoreOptions(aligned=True)")
-    for name, function in (("detector", detector), ("parser", parser)):
+    for name, function in (("detector", detector), ("parser", parser), ("upsampler", upsampler)):
         check_kind(name, function, Callable | None, "None or a function")
+    if options.upsample_faces and upsampler is None:
+        raise InterLCMError("upsample_faces is True, but there is no upsampler")
 
 
 def out_of_memory(batch_size: int) -> contextlib.AbstractContextManager[None]:
@@ -172,7 +186,8 @@ def extract_faces(
         selected = select_faces(candidates, pixels, options.faces)
     except InterLCMError as error:
         raise InterLCMError(f"{name}{error}") from error
-    extracted = ExtractedFaces(dataclasses.replace(photo, pixels=pixels), [])
+    original = photo.pixels if enlargement > 1 else None
+    extracted = ExtractedFaces(dataclasses.replace(photo, pixels=pixels), [], original=original)
     for one in selected:
         face, matrix = align(pixels, one.landmarks, size)
         if _is_sharp(face, enlargement * np.linalg.det(matrix[:, :2]) ** 0.5, options, config):
@@ -190,6 +205,7 @@ def paste_back(
     config: ModelConfig,
     options: RestoreOptions,
     parser: Parser | None = None,
+    upsampler: Upsampler | None = None,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], list[UInt8[np.ndarray, "S S 3"]]]:
     """The image restored, and its faces as they were pasted.
 
@@ -200,6 +216,8 @@ def paste_back(
         options: those that `extract_faces` took.
         parser: masks of what is face; without it they are made from landmarks and colors (`faces.outline`), and for
             tasks but restoration the faces' squares are pasted with soft edges.
+        upsampler: enlarges the photo that the faces are pasted on (see `upsample.load_upsampler`); without it bicubic
+            interpolation does. Aligned faces aren't enlarged.
 
     Raises:
         InterLCMError: the networks gave NaN or infinity for a face, or there are not as many as were extracted.
@@ -212,14 +230,17 @@ def paste_back(
         restored = [recolor(face, lq) for face, lq in zip(restored, extracted.faces, strict=True)]
     if options.aligned:
         return (restored or extracted.left)[0], restored
-    ground = upscale_photo(extracted.photo.pixels, options.upscale)
+    ground = enlarge_photo(extracted.photo.pixels, options.upscale, upsampler, extracted.original)
     masks = None
     if parser and restored:
         masks = list(parser(np.stack(restored)))
     elif config.task == "restoration":
         masks = _head_masks(extracted, restored)
     own = ground is not extracted.photo.pixels
-    return paste_faces(ground, restored, extracted.matrices, options.upscale, masks, overwrite=own), restored
+    pasted, matrices = restored, extracted.matrices
+    if options.upsample_faces and upsampler:
+        pasted, matrices = enlarge_faces(restored, matrices, options.upscale, upsampler)
+    return paste_faces(ground, pasted, matrices, options.upscale, masks, overwrite=own), restored
 
 
 def side_by_side(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h _ 3"]:

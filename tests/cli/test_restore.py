@@ -78,6 +78,7 @@ def test_every_option_reaches_the_restoration(model, tmp_path, monkeypatch):
     assert options == RestoreOptions(aligned=False, upscale=4, gray="keep", **choice)
     assert isinstance(others.pop("detector"), MTCNN)
     assert others.pop("parser") is None
+    assert others.pop("upsampler") is None
     assert callable(others.pop("done"))
     assert others == {
         "seed": 5,

@@ -72,6 +72,7 @@ def test_what_are_no_pixels(pixels, message):
         ({"options": {"aligned": True}}, "options is of type dict, but must be RestoreOptions"),
         ({"options": None}, "options is of type NoneType"),
         ({"detector": "mtcnn"}, "detector is of type str, but must be None or a function"),
+        ({"upsampler": "x4plus"}, "upsampler is of type str, but must be None or a function"),
         ({"parser": PIXELS}, r"parser is of type numpy\.ndarray"),
     ],
 )
