@@ -9,7 +9,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("demo", help="serve a web page that restores photos")
     add = parser.add_argument
     add("--model", metavar="NAME|DIR", help="a model folder or the name of one (default: that of restore)")
-    add("--dtype", choices=("auto", "float32", "bfloat16"), default="float32", help="as for restore")
+    add("--background-upsampler", metavar="NAME|DIR|FILE", help="let visitors enlarge photos by this network")
+    add("--dtype", choices=("float32", "bfloat16", "auto"), default="float32", help="as for restore")
     add("--batch-size", type=int, default=1, metavar="N", help="faces at a time on each device (default: 1)")
     add("--host", default="127.0.0.1", help="address to serve; 0.0.0.0 is all of this machine's (default: 127.0.0.1)")
     add("--port", type=int, default=7860, help="default: 7860")
@@ -26,20 +27,27 @@ def run(arguments: argparse.Namespace) -> int:
     from interlcm_jax.demo.storage import temporary_storage
     from interlcm_jax.faces.load import load_detector
     from interlcm_jax.faces.parsenet import load_parsenet
+    from interlcm_jax.photos.upsample import load_upsampler
     from interlcm_jax.pipeline import InterLCM
     from interlcm_jax.runtime import compile_cache
     from interlcm_jax.runtime.batching import replicated_sharding
+    from interlcm_jax.runtime.platform import fastest_dtype
 
     check_installed()
     check_batch_size(arguments.batch_size)
     folder = find_model(arguments.model)
     with open_port(arguments.host, arguments.port) as listening, temporary_storage() as storage:
         compile_cache.enable()
-        model = InterLCM.from_pretrained(folder, arguments.dtype, sharding=replicated_sharding())
+        dtype = fastest_dtype() if arguments.dtype == "auto" else arguments.dtype
+        model = InterLCM.from_pretrained(folder, dtype, sharding=replicated_sharding())
+        upsampler = None
+        if arguments.background_upsampler is not None:
+            upsampler = load_upsampler(arguments.background_upsampler, dtype, sharding=replicated_sharding())
         print(describe_model(folder, model.config), file=sys.stderr)
         about = describe_model(folder, model.config, place=False)
         with SharedBatches(model, arguments.batch_size) as batches:
-            restorer = Restorer(model.config, batches, load_detector(folder), storage, load_parsenet(folder))
+            detector, parser = load_detector(folder), load_parsenet(folder)
+            restorer = Restorer(model.config, batches, detector, storage, parser, upsampler)
             host, port = listening.getsockname()[:2]
             print(
                 f"the page is at http://{f'[{host}]' if ':' in host else host}:{port}/ until Ctrl-C. With the first "

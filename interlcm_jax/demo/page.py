@@ -113,6 +113,12 @@ def _settings(restorer: Restorer) -> list[gr.components.Component]:
                 info="Faces with more detail than the model draws",
                 visible=restorer.config.task == "restoration",
             ),
+            gr.Checkbox(
+                restorer.upsampler is not None,
+                label="Enlarge the background by a network",
+                info="Sharper than interpolation, and slower",
+                visible=restorer.upsampler is not None,
+            ),
         ]
 
 
@@ -163,6 +169,7 @@ class _Actions:
         seed: float,
         upscale: float,
         leave_sharp: bool,
+        upsample_background: bool,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         """Restores all photos of a visitor; one that can't be restored costs that one only."""
@@ -176,9 +183,13 @@ class _Actions:
             try:
                 if photo.faces and not photo.ticked:
                     raise InterLCMError(f"{photo.source.name}: no face is ticked")
-                options = _options(photo.choice, upscale, leave_sharp)
                 photo.restored = self.restorer.restore(
-                    photo.source, options, told, fidelity=fidelity, seed=_whole(seed)
+                    photo.source,
+                    _options(photo.choice, upscale, leave_sharp),
+                    told,
+                    upsample=upsample_background,
+                    fidelity=fidelity,
+                    seed=_whole(seed),
                 )
                 report.append(photo.restored.summary)
             except InterLCMError as error:
@@ -194,15 +205,22 @@ class _Actions:
         seed: float = 0,
         upscale: float = 2.0,
         leave_sharp: bool = True,
+        upsample_background: bool = True,
     ) -> str:
         """Restores the faces in one photo; for programs."""
         if not photo:
             raise gr.Error("photo is missing: upload a file first", print_exception=False)
         try:
-            options = _options(faces, upscale, leave_sharp)
-            return str(self.restorer.restore(Path(photo), options, fidelity=fidelity, seed=_whole(seed)).result)
+            restored = self.restorer.restore(
+                Path(photo),
+                _options(faces, upscale, leave_sharp),
+                upsample=upsample_background,
+                fidelity=fidelity,
+                seed=_whole(seed),
+            )
         except InterLCMError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        return str(restored.result)
 
 
 def _options(faces: str, upscale: float, leave_sharp: bool) -> RestoreOptions:

@@ -14,6 +14,7 @@ from interlcm_jax.demo.batches import SharedBatches
 from interlcm_jax.demo.storage import new_folder
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.detect import Detector
+from interlcm_jax.faces.paste import Upsampler
 from interlcm_jax.faces.select import FaceChoice
 from interlcm_jax.imaging.io import Photo, read_photo, write_photo
 from interlcm_jax.model_folder import ModelConfig
@@ -55,6 +56,7 @@ class Restorer:
         detector: finds them.
         storage: the folder that results are written into, each in a folder of its own.
         parser: see `photos.image.paste_back`.
+        upsampler: enlarges photos where a visitor wants that; without it bicubic interpolation does.
     """
 
     config: ModelConfig
@@ -62,6 +64,7 @@ class Restorer:
     detector: Detector
     storage: Path
     parser: Parser | None = None
+    upsampler: Upsampler | None = None
 
     def number(self, source: Path) -> Numbered:
         """Finds the faces of a photo.
@@ -80,6 +83,8 @@ class Restorer:
         source: Path,
         options: RestoreOptions,
         progress: Progress = lambda part, what: None,
+        *,
+        upsample: bool = False,
         **model_options: Unpack[ModelOptions],
     ) -> Restored:
         """Restores the faces of a photo, together with those of other visitors.
@@ -88,6 +93,7 @@ class Restorer:
             source: the photo.
             options: what is done with it.
             progress: told of every step.
+            upsample: enlarge the photo by the upsampler, if there is one.
             **model_options: as in `InterLCM.restore`.
 
         Raises:
@@ -109,8 +115,9 @@ class Restorer:
 
             done(0)
             faces = self.batches.restore(extracted.faces, done, **model_options)
+            upsampler = self.upsampler if upsample else None
             progress(0.9, f"{name}: putting the photo together")
-            pixels, _ = paste_back(extracted, faces, self.config, options, self.parser)
+            pixels, _ = paste_back(extracted, faces, self.config, options, self.parser, upsampler)
         except InterLCMError as error:
             raise InterLCMError(f"{name}: {error}") from error
         return self._write(source, photo, pixels, _summary(name, extracted))

@@ -1,5 +1,7 @@
 """What the page does with a photo."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +67,17 @@ def test_numbers_choose_faces_as_the_picture_shows_them(restorer, photo):
     assert changed[:, 160:].mean() > 0.9
 
 
+def test_the_upsampler_enlarges_where_it_is_asked_to(restorer, photo):
+    def white(pixels, factor):
+        return np.full((round(pixels.shape[0] * factor), round(pixels.shape[1] * factor), 3), 255, np.uint8)
+
+    with_one = dataclasses.replace(restorer, upsampler=white)
+    choice = RestoreOptions(faces="0", leave_sharp="off")
+    for upsample in (True, False):
+        result = read_photo(with_one.restore(photo, choice, upsample=upsample).result)
+        assert (result.pixels[-20:] == 255).all() == upsample
+
+
 def test_messages_name_the_file_and_not_its_folder(restorer, photo, monkeypatch):
     with pytest.raises(InterLCMError, match=r"^family.png: there is no face 5: the photo has 2"):
         restorer.restore(photo, RestoreOptions(faces="5"))
@@ -74,10 +87,8 @@ def test_messages_name_the_file_and_not_its_folder(restorer, photo, monkeypatch)
         with pytest.raises(InterLCMError, match=r"^broken.png: ") as raised:
             work(broken)
         assert str(photo.parent) not in str(raised.value)
-    with pytest.raises(
-        InterLCMError, match=r"family.png: enlarged 16 times it would have 2 million .* enlarge it less"
-    ):
-        monkeypatch.setattr(module, "MAX_RESULT", 1_000_000)
+    monkeypatch.setattr(module, "MAX_RESULT", 1_000_000)
+    with pytest.raises(InterLCMError, match=r"^family.png: enlarged 16 times .* 2 million pixels.*: enlarge it less"):
         restorer.restore(photo, RestoreOptions(upscale=16))
     monkeypatch.setattr(module, "MAX_PIXELS", 8000)
     with pytest.raises(InterLCMError, match=r"^family.png: .*pixels"):
