@@ -40,7 +40,7 @@ ALLOWED = {
     "stablehlo_export": {"errors", "files", "models", "arguments", "pipeline"},
     "faces": {"errors", "runtime", "models", "imaging", "model_folder"},
     "convert": {"errors", "files", "models", "diffusion", "faces", "model_folder", "default_model", "arguments"},
-    "photos": {"errors", "runtime", "faces", "imaging", "model_folder", "arguments", "pipeline"},
+    "photos": {"errors", "files", "runtime", "faces", "imaging", "model_folder", "arguments", "pipeline"},
     "metrics": {"errors", "files", "runtime", "models", "imaging", "convert", "faces"},
     "data": {"errors", "files", "imaging"},
     "evaluation": {

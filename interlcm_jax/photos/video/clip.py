@@ -10,8 +10,6 @@ import numpy as np
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.photos.video.pyav import av
 
-# Containers that hold what we write and whatever is copied; films of other containers become Matroska.
-RESULTS = {".mp4": ".mp4", ".m4v": ".mp4", ".mov": ".mov", ".mkv": ".mkv", ".webm": ".webm", ".avi": ".mkv"}
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 UNSPECIFIED = 2  # FFmpeg's number, for matrix, primaries and transfer function
 BT709, BT601, BT2020 = 1, 6, 9  # FFmpeg's numbers of matrices

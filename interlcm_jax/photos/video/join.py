@@ -12,12 +12,12 @@ from jaxtyping import Int64
 
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.atomic import whole_file
-from interlcm_jax.photos.video.clip import RESULTS, Clip, open_container
+from interlcm_jax.photos.video.clip import Clip, open_container
 from interlcm_jax.photos.video.encode import TAGS, Encoding, Packets, set_up
 from interlcm_jax.photos.video.pyav import av
 
 _log = logging.getLogger(__name__)
-_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 # Same packets, same file: without random numbers and the library's version.
 _OPTIONS = {"fflags": "+bitexact"}
 _COPIED = ("audio", "subtitle")
@@ -43,7 +43,7 @@ def join(clip: Clip, target: Path, encoding: Encoding, size: tuple[int, int], se
         with (
             open_container(clip.path) as source,
             whole_file(target) as temporary,
-            av.open(str(temporary), "w", format=_FORMATS[target.suffix], options=options) as result,
+            av.open(str(temporary), "w", format=FORMATS[target.suffix], options=options) as result,
         ):
             _write(clip, source, result, encoding, size, segments, target)
     except (av.FFmpegError, OSError) as error:
@@ -152,8 +152,3 @@ def decoding_times(pts: Int64[np.ndarray, " N"]) -> Int64[np.ndarray, " N"]:
     step = max(1, int(np.median(np.diff(shown)))) if len(pts) > 1 else 1
     before = shown[0] - step * np.arange(delay, 0, -1)
     return np.concatenate([before, shown])[: len(pts)]
-
-
-def result_suffix(source: Path) -> str:
-    """The suffix of a video's result: the same container where it holds what is written."""
-    return RESULTS[source.suffix.lower()]

@@ -61,7 +61,7 @@ def restore_video(
     Args:
         model: the model.
         source: the video.
-        target: the result; its suffix is `result_suffix`'s, .mp4, .mov, .mkv or .webm.
+        target: the result; its suffix is one of `join.FORMATS`.
         options: what is done with each frame; faces are chosen, and left, for as long as they are followed.
         detector: finds the faces; None is MTCNN.
         parser: see `image.paste_back`.
@@ -85,8 +85,8 @@ def restore_video(
     if options.aligned:
         raise InterLCMError(f"{source}: aligned faces are images; videos are restored as they are")
     source, target = Path(source), Path(target)
-    if target.suffix.lower() not in (".mp4", ".mov", ".mkv", ".webm"):
-        raise InterLCMError(f"{target}: results are .mp4, .mov, .mkv or .webm")
+    if target.suffix not in FORMATS:
+        raise InterLCMError(f"{target}: the suffix must be one of {', '.join(FORMATS)}")
     encoding = encoding.resolved(target)
     clip = read_clip(source)
     detector = detector or MTCNN()
