@@ -54,7 +54,7 @@ def motion(count: int) -> list[Float32[np.ndarray, "2 3"]]:
 def sharp_frames(face: UInt8[np.ndarray, "S S 3"], matrices: list[np.ndarray]) -> Frames:
     """The face in motion, before anything is lost."""
     size = (WIDTH, HEIGHT)
-    return [cv2.warpAffine(face, m, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT) for m in matrices]
+    return [cv2.warpAffine(face, m, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for m in matrices]
 
 
 def degraded(frames: Frames, seed: int) -> Frames:

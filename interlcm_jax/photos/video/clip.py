@@ -151,9 +151,8 @@ def display_matrix(frame: "av.VideoFrame") -> tuple[int, int, int, int]:
 def _video_stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
-        raise InterLCMError(
-            f"{path}: no video in this file, {'only sound' if container.streams.audio else 'no frames'}"
-        )
+        what = "only sound" if container.streams.audio else "or the file is cut off"
+        raise InterLCMError(f"{path}: no video in this file, {what}")
     return streams[0]
 
 
