@@ -11,10 +11,10 @@ from interlcm_jax.faces.align import alignment
 from interlcm_jax.faces.track import face_size
 
 # Frames: the width of the window that motion is a parabola in.
-SIGMA = 3.0
-RADIUS = 9
+SIGMA = 4.0
+RADIUS = 12
 # Curvature is held back by so much: at a track's ends it would follow the detector's noise.
-RIDGE = (0.0, 1e-3, 0.1)
+RIDGE = (0.0, 1e-3, 0.02)
 # Frames are fitted so many at a time, which bounds the memory.
 BLOCK = 1024
 # Residuals, in medians, from which on a frame counts half.
@@ -131,6 +131,24 @@ def steady_mask(masks: Sequence[Float32[np.ndarray, "S S"]], middle: int) -> Flo
     """One of several masks of a face, consecutive in time, less what jumps between them: their weighted mean."""
     weights = [_closeness(i - middle) for i in range(len(masks))]
     return np.average(np.stack(masks), axis=0, weights=weights).astype(np.float32)
+
+
+def over_steady(
+    face: UInt8[np.ndarray, "S S 3"], lq: UInt8[np.ndarray, "S S 3"], mask: Float32[np.ndarray, "S S"]
+) -> tuple[UInt8[np.ndarray, "S S 3"], Float32[np.ndarray, "S S"]]:
+    """What to paste, and how much of it, so that the input that a mask lets through has lost its noise too.
+
+    Where at least half of the restored face is seen, the rest is the steady picture; farther out that gives way to the
+    frame itself.
+
+    Args:
+        face: restored, RGB.
+        lq: the steady picture that it was restored from.
+        mask: how much of the face is seen, 0 to 1.
+    """
+    opacity = np.minimum(1, 2 * mask)
+    share = np.divide(mask, opacity, out=np.full_like(mask, 0.5), where=opacity > 0)[..., None]
+    return np.rint(lq + (face.astype(np.float32) - lq) * share).astype(np.uint8), opacity
 
 
 def _closeness(frames: int) -> float:

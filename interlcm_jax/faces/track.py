@@ -12,7 +12,7 @@ MAX_GAP = 8
 MIN_FRAMES = 4
 # How far landmarks may be on average from where they are expected, in sizes of the face, and how much more for each
 # frame that it was lost.
-MAX_DISTANCE, MORE_DISTANCE = 0.5, 0.1
+MAX_DISTANCE, MORE_DISTANCE = 0.8, 0.1
 # Nothing grows or shrinks by more from one frame to the next.
 MAX_GROWTH = 1.4
 # How much of a face's motion is taken from its last step; the rest is what it was before.

@@ -17,13 +17,12 @@ from interlcm_jax.photos.video.pyav import av
 THREADS = 4
 # The name of each encoder, its constant rate factor where none is asked for, and what it is told besides.
 ENCODERS: Mapping[str, tuple[int, Mapping[str, str]]] = {
-    "libx264": (17, {"preset": "medium"}),
+    # With x264's macroblock tree, the same frames don't always give the same packets.
+    "libx264": (17, {"preset": "medium", "mbtree": "0"}),
     "libx265": (20, {"preset": "medium", "x265-params": "log-level=error"}),
     "libvpx-vp9": (24, {"b": "0", "deadline": "good", "cpu-used": "3"}),
 }
 MOST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
-# In narrower frames x264's macroblock tree reads beyond them, so that the same frames give different packets.
-X264_NARROW = 160
 TAGS = {"libx265": "hvc1"}  # of the MP4 family, which Apple's players want
 
 
@@ -123,8 +122,6 @@ def set_up(context: "av.VideoCodecContext", clip: Clip, encoding: Encoding, size
     context.color_primaries, context.color_trc = colors.primaries, colors.transfer
     context.thread_count = THREADS
     context.options = {"crf": str(encoding.crf), **ENCODERS[encoding.encoder][1]}
-    if encoding.encoder == "libx264" and size[0] < X264_NARROW:
-        context.options |= {"mbtree": "0"}
     context.flags |= av.codec.context.Flags.global_header | av.codec.context.Flags.bitexact
 
 

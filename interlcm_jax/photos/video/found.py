@@ -36,7 +36,7 @@ class Found:
         pts: when each frame is shown, in units of the clip's time base.
         counts: faces in each frame.
         gray: which frames have no colors of their own.
-        thumbnails: small copies of the frames; of a whole video, `cuts` in their place.
+        thumbnails: small copies of the frames; None in a whole video, whose cuts are known.
         landmarks: of all faces, frame by frame, in pixels of the frame as it is enlarged for the detector.
         boxes: likewise.
         scores: the detector's.
@@ -46,7 +46,7 @@ class Found:
     pts: Int64[np.ndarray, " F"]
     counts: Int64[np.ndarray, " F"]
     gray: Bool[np.ndarray, " F"]
-    thumbnails: UInt8[np.ndarray, "F t t 3"]
+    thumbnails: UInt8[np.ndarray, "F t t 3"] | None
     landmarks: Float32[np.ndarray, "M 5 2"]
     boxes: Float32[np.ndarray, "M 4"]
     scores: Float32[np.ndarray, " M"]
@@ -151,17 +151,13 @@ def thumbnail_shape() -> tuple[int, int, int]:
 
 
 def _joined(pieces: Iterable[Found]) -> tuple[Found, Bool[np.ndarray, " F"]]:
-    """All pieces in one without thumbnails, of which only a piece's are held at a time; and the cuts."""
+    """All pieces in one, and the cuts; thumbnails of one piece are held at a time."""
     changes, last, parts = [], None, []
     for piece in pieces:
         for small in piece.thumbnails:
             changes.append(0.0 if last is None else change(last, small))
             last = small
-        parts.append(dataclasses.replace(piece, thumbnails=piece.thumbnails[:0]))
-    names = [field.name for field in dataclasses.fields(Found)]
-    joined = Found(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in names[:3]),
-        parts[0].thumbnails,
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in names[4:]),
-    )
-    return joined, find_cuts(np.array(changes))
+        parts.append(dataclasses.replace(piece, thumbnails=None))
+    names = [field.name for field in dataclasses.fields(Found) if field.name != "thumbnails"]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Found(**joined, thumbnails=None), find_cuts(np.array(changes))

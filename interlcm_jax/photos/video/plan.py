@@ -123,7 +123,7 @@ def _chosen(tracks: Sequence[Track], found: Found, shape: tuple[int, int], optio
     """The tracks that are chosen in more than half of their frames."""
     if not options.only_center_face:
         return list(tracks)
-    frame = np.empty((*shape, 0), np.uint8)
+    frame = np.broadcast_to(np.uint8(0), (*shape, 3))
     votes = np.zeros(len(tracks), int)
     by_frame: dict[int, list[tuple[int, Face]]] = {}
     for number, track in enumerate(tracks):

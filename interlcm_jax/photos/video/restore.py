@@ -23,7 +23,7 @@ from interlcm_jax.photos.video.clip import Clip, read_clip
 from interlcm_jax.photos.video.encode import Encoder, Encoding, result_size
 from interlcm_jax.photos.video.found import SEGMENT, find_all
 from interlcm_jax.photos.video.frames import read_frames
-from interlcm_jax.photos.video.join import join
+from interlcm_jax.photos.video.join import FORMATS, join
 from interlcm_jax.photos.video.plan import Plan, plan_faces
 from interlcm_jax.photos.video.segments import Enlarge, Finishing, restore_segment, with_neighbors
 from interlcm_jax.photos.video.work import Work, describe_job, work_folder

@@ -12,7 +12,7 @@ from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.align import cut_out
 from interlcm_jax.faces.outline import head_mask
 from interlcm_jax.faces.paste import paste_faces, upscale_photo
-from interlcm_jax.faces.steady import PICTURES, steady_mask, steady_picture
+from interlcm_jax.faces.steady import PICTURES, over_steady, steady_mask, steady_picture
 from interlcm_jax.imaging.gray import recolor
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.photos.image import Parser, as_trained, enlargement
@@ -54,6 +54,7 @@ class _Closed:
     """A frame with its faces restored."""
 
     around: Around
+    lq: list[Face]
     faces: list[Face]
     masks: list[Float32[np.ndarray, "S S"]]
 
@@ -127,7 +128,7 @@ class Finishing:
             recolor(face, lq) if place.gray else face
             for face, lq, place in zip(restored, opened.faces, around.places, strict=True)
         ]
-        return _Closed(around, faces, self._masks(around, opened.faces, faces))
+        return _Closed(around, opened.faces, faces, self._masks(around, opened.faces, faces))
 
     def _masks(self, around: Around, lq: list[Face], faces: list[Face]) -> list[Float32[np.ndarray, "S S"]]:
         if not faces:
@@ -145,10 +146,11 @@ class Finishing:
         ground = self.enlarge(pixels, self.upscale)
         if not places:
             return ground
-        masks = [mask * place.opacity for mask, place in zip(masks, places, strict=True)]
+        pasted = [over_steady(*each) for each in zip(closed.faces, closed.lq, masks, strict=True)]
+        masks = [mask * place.opacity for (_, mask), place in zip(pasted, places, strict=True)]
         matrices = [place.matrix @ _to_enlarged(pixels, self.config.image_size) for place in places]
         own = ground is not pixels
-        return paste_faces(ground, closed.faces, matrices, self.upscale, masks, overwrite=own)
+        return paste_faces(ground, [face for face, _ in pasted], matrices, self.upscale, masks, overwrite=own)
 
 
 def _to_enlarged(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> np.ndarray:
