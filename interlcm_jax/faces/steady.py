@@ -21,7 +21,7 @@ BLOCK = 1024
 OUTLIER = 3.0
 
 # Frames before and after whose pictures of a face are averaged, and the width of their weights.
-PICTURES, PICTURES_SIGMA = 4, 3.0
+PICTURES, PICTURES_SIGMA = 5, 4.0
 # Likeness is judged in a copy this many times smaller, in squared levels of 255 over a neighborhood of so many pixels.
 SMALLER, NEIGHBORHOOD = 4, 1.5
 # Differences that are alike in any case, squared levels.
