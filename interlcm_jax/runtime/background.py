@@ -10,7 +10,7 @@ _END = object()
 
 
 def background(items: Iterable[Item], ahead: int) -> Iterator[Item]:
-    """The items, made in a thread of their own while the reader is busy.
+    """The items, made in a thread of their own while the reader is busy; `close` ends it.
 
     Args:
         items: any iterable; what it raises is raised here.
@@ -55,4 +55,6 @@ def background(items: Iterable[Item], ahead: int) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
-        thread.join()
+        # A reader that is forgotten is ended wherever its last reference goes, in that thread itself too.
+        if thread is not threading.current_thread():
+            thread.join()

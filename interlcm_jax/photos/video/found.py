@@ -1,5 +1,6 @@
 """The first look at a video: the faces of every frame, and where it cuts. Pieces of it are kept as they are done."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,18 +104,23 @@ def find_all(
     count = next(i for i in itertools.count() if not work.piece(i).exists())
     whole = count and len(Found.read(work.piece(count - 1)).pts) < SEGMENT
     if not whole:
-        seen = _look(clip, count * SEGMENT, size, detector, workers)
-        for index in itertools.count(count):
-            part = []
-            for one in itertools.islice(seen, SEGMENT):
-                part.append(one)
-                progress(index * SEGMENT + len(part))
-            # A last piece that is short, or empty, says that nothing follows.
-            _together(part).write(work.piece(index))
-            count = index + 1
-            if len(part) < SEGMENT:
-                break
+        with contextlib.closing(_look(clip, count * SEGMENT, size, detector, workers)) as seen:
+            count = _keep(seen, work, count, progress)
     return _joined(Found.read(work.piece(i)) for i in range(count))
+
+
+def _keep(seen: Iterator[_Seen], work: Work, count: int, progress: Callable[[int], object]) -> int:
+    """Writes what is seen in pieces, after the `count` that are there; how many there are then."""
+    while True:
+        part = []
+        for one in itertools.islice(seen, SEGMENT):
+            part.append(one)
+            progress(count * SEGMENT + len(part))
+        # A last piece that is short, or empty, says that nothing follows.
+        _together(part).write(work.piece(count))
+        count += 1
+        if len(part) < SEGMENT:
+            return count
 
 
 def _look(clip: Clip, start: int, size: int, detector: Detector, workers: int) -> Iterator[_Seen]:
@@ -126,8 +132,9 @@ def _look(clip: Clip, start: int, size: int, detector: Detector, workers: int) -
         details = [detail(face, factor * np.linalg.det(matrix[:, :2]) ** 0.5) for face, matrix in cut]
         return _Seen(frame.pts, is_gray(frame.pixels), thumbnail(frame.pixels), faces, details)
 
-    with ThreadPoolExecutor(workers) as pool:
-        for _, future in ahead(pool, look, background(read_frames(clip, start), workers), lambda: 2 * workers):
+    frames = background(read_frames(clip, start), workers)
+    with contextlib.closing(frames), ThreadPoolExecutor(workers) as pool:
+        for _, future in ahead(pool, look, frames, lambda: 2 * workers):
             yield future.result()
 
 

@@ -50,7 +50,15 @@ def join(clip: Clip, target: Path, encoding: Encoding, size: tuple[int, int], se
         raise InterLCMError(f"{target}: can't be written ({error.strerror or error})") from error
 
 
-def _write(clip, source, result, encoding, size, segments, target) -> None:
+def _write(
+    clip: Clip,
+    source: "av.container.InputContainer",
+    result: "av.container.OutputContainer",
+    encoding: Encoding,
+    size: tuple[int, int],
+    segments: Sequence[Path],
+    target: Path,
+) -> None:
     video = result.add_stream(encoding.encoder, rate=clip.rate, time_base=clip.time_base)
     set_up(video.codec_context, clip, encoding, size)
     if encoding.encoder in TAGS and target.suffix in (".mp4", ".mov"):
@@ -68,7 +76,9 @@ def _write(clip, source, result, encoding, size, segments, target) -> None:
         result.mux(packet)
 
 
-def _copies(clip, source, result) -> Iterator[tuple[int, "av.stream.Stream"]]:
+def _copies(
+    clip: Clip, source: "av.container.InputContainer", result: "av.container.OutputContainer"
+) -> Iterator[tuple[int, "av.stream.Stream"]]:
     """Streams of the result that are copied, by their index in the clip; says which aren't."""
     for stream in source.streams:
         if stream.index == clip.stream:
@@ -90,7 +100,9 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in metadata.items() if name.lower() not in _DROPPED}
 
 
-def _copied_packets(source, copies) -> Iterator[tuple[Fraction, int, "av.Packet"]]:
+def _copied_packets(
+    source: "av.container.InputContainer", copies: dict[int, "av.stream.Stream"]
+) -> Iterator[tuple[Fraction, int, "av.Packet"]]:
     """Time, place in the order at the same time, and packet; by time for each stream."""
     last: dict[int, Fraction] = {}
     latest = Fraction(-(10**9))
@@ -105,7 +117,9 @@ def _copied_packets(source, copies) -> Iterator[tuple[Fraction, int, "av.Packet"
         yield latest, 1, packet
 
 
-def _video_packets(clip, stream, segments, original) -> Iterator[tuple[Fraction, int, "av.Packet"]]:
+def _video_packets(
+    clip: Clip, stream: "av.VideoStream", segments: Sequence[Path], original: "av.VideoStream"
+) -> Iterator[tuple[Fraction, int, "av.Packet"]]:
     every = [_times(path) for path in segments]
     pts = np.concatenate(every)
     times = decoding_times(pts)

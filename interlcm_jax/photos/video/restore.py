@@ -1,8 +1,9 @@
 """One video: its faces followed, restored and pasted; sound, subtitles and timestamps as they are."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Unpack
 
@@ -25,7 +26,7 @@ from interlcm_jax.photos.video.found import SEGMENT, find_all
 from interlcm_jax.photos.video.frames import read_frames
 from interlcm_jax.photos.video.join import FORMATS, join
 from interlcm_jax.photos.video.plan import Plan, plan_faces
-from interlcm_jax.photos.video.segments import Enlarge, Finishing, restore_segment, with_neighbors
+from interlcm_jax.photos.video.segments import Around, Enlarge, Finishing, restore_segment, with_neighbors
 from interlcm_jax.photos.video.work import Work, describe_job, work_folder
 from interlcm_jax.pipeline import InterLCM
 from interlcm_jax.runtime.background import background
@@ -135,16 +136,17 @@ def _restore(
     start = todo * SEGMENT
     progress(start, total)
     frames = read_frames(clip, max(0, start - PICTURES))
-    around = background(with_neighbors(frames, plan, finishing.config.image_size, start), 2 * workers)
-    for index in range(todo, count):
-        first = index * SEGMENT
-        encoder = make()
-        part = _first(around, min(SEGMENT, total - first))
-        restore_segment(part, first, restoring, finishing, encoder, workers, lambda done: progress(done, total))
-        encoder.finish().write(work.segment(index))
+    neighbors = with_neighbors(frames, plan, finishing.config.image_size, start)
+    with contextlib.closing(background(neighbors, 2 * workers)) as around:
+        for index in range(todo, count):
+            first = index * SEGMENT
+            encoder = make()
+            part = _first(around, min(SEGMENT, total - first))
+            restore_segment(part, first, restoring, finishing, encoder, workers, lambda done: progress(done, total))
+            encoder.finish().write(work.segment(index))
 
 
-def _first(items, count):
+def _first(items: Iterator[Around], count: int) -> Iterator[Around]:
     """The next so many; unlike islice, it asks for no item after them, and misses none."""
     for _ in range(count):
         item = next(items, None)
