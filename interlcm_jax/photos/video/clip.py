@@ -14,6 +14,8 @@ HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer functions
 UNSPECIFIED = 2  # FFmpeg's number, for matrix, primaries and transfer function
 BT709, BT601, BT2020 = 1, 6, 9  # FFmpeg's numbers of matrices
 FULL = 2  # FFmpeg's number of the full range of levels
+# Tags that aren't UTF-8 cost no video; from version 19 on PyAV sees to that itself.
+_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 HD = 720  # lines from which on a video that doesn't say is BT.709, as players take it
 
 
@@ -83,7 +85,7 @@ def open_container(path: Path) -> "av.container.InputContainer":
     if not os.path.getsize(path):
         raise InterLCMError(f"{path}: the file is empty")
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(str(path), **_TAGS)
     except (av.FFmpegError, OSError) as error:
         raise InterLCMError(f"{path}: not a video that can be read, or cut off ({_reason(error)})") from error
 

@@ -1,5 +1,7 @@
 """Whole videos through the restoration, with made-up faces and without networks; and going on after a stop."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -86,11 +88,11 @@ def test_a_face_lost_for_some_frames_is_bridged_and_one_that_comes_is_faded_in(t
 
 
 def test_each_face_is_left_or_restored_for_all_of_its_track(clip, tmp_path):
-    bounds = iter([0.1, 0.9, 0.1] * COUNT)
+    # Each is now above the bound and now below: the red one mostly above, the blue one mostly below.
+    red, blue = itertools.cycle([0.9, 0.1, 0.9]), itertools.cycle([0.1, 0.9, 0.1])
 
     def detail(face, enlarged):
-        # The red one is mostly, but not always, above the bound.
-        return next(bounds) if face[32, 32, 0] < face[32, 32, 2] else 0.9
+        return next(red if face[32, 32, 0] > face[32, 32, 2] else blue)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(found, "detail", detail)
