@@ -103,11 +103,17 @@ def test_each_face_is_left_or_restored_for_all_of_its_track(clip, tmp_path):
         assert middles(frame, i, 1).max() < 120, i
 
 
-def test_the_face_in_the_center_is_chosen_by_track(clip, tmp_path):
-    assert run(clip, tmp_path / "out.mp4", options=RestoreOptions(upscale=1, leave_sharp="off", faces="center")) == (
-        1,
-        0,
-    )
+@pytest.mark.parametrize(
+    "choice", [{"faces": "center"}, {"faces": "largest"}, {"faces": "1"}, {"faces": "0,7"}, {"max_faces": 1}], ids=str
+)
+def test_faces_are_chosen_by_track(choice, clip, tmp_path):
+    options = RestoreOptions(upscale=1, leave_sharp="off", **choice)
+    assert run(clip, tmp_path / "out.mp4", options=options) == (1, 0)
+
+
+def test_a_face_that_no_frame_has_is_named(clip, tmp_path):
+    with pytest.raises(InterLCMError, match="no face is number 7, from left to right, in most of its frames"):
+        run(clip, tmp_path / "out.mp4", options=RestoreOptions(upscale=1, leave_sharp="off", faces="7"))
 
 
 def test_what_is_restored_is_free_of_noise_that_changes(tmp_path):
