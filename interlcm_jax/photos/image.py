@@ -21,6 +21,7 @@ from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.outline import head_mask
 from interlcm_jax.faces.paste import Upsampler, enlarge_faces, enlarge_photo, paste_faces
 from interlcm_jax.faces.select import FaceChoice, select_faces
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.imaging.gray import is_gray, recolor, to_gray
 from interlcm_jax.imaging.io import Photo, fit_square, read_photo
 from interlcm_jax.model_folder import ModelConfig
@@ -260,7 +261,7 @@ def keeps_colors(pixels: UInt8[np.ndarray, "H W 3"], config: ModelConfig, option
 def _opened(photo: Photo | str | os.PathLike) -> Photo:
     """An image, which is read where its file is given."""
     if isinstance(photo, str | os.PathLike):
-        return read_photo(Path(photo))
+        return read_photo(to_path(photo))
     check_kind("photo", photo, Photo, "a file, or an imaging.io.Photo: Photo(pixels) of uint8 RGB, (H, W, 3)")
     pixels = photo.pixels
     check_kind("photo.pixels", pixels, np.ndarray, "a NumPy array")
