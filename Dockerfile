@@ -19,7 +19,7 @@ RUN pip install --no-cache-dir build && python -m build --wheel
 
 FROM python:3.12-slim AS cpu
 COPY --from=wheel /interlcm_jax/dist /dist
-RUN pip install --no-cache-dir "$(echo /dist/*.whl)[demo]"
+RUN pip install --no-cache-dir "$(echo /dist/*.whl)[demo,video]"
 # Models, downloads and compiled programs, for whoever runs the image (docker run --user).
 RUN useradd --create-home interlcm && mkdir /cache /photos && chown interlcm /cache /photos && chmod 1777 /cache
 ENV INTERLCM_CACHE=/cache INTERLCM_MODELS=/cache/models HF_HOME=/cache/huggingface
@@ -33,7 +33,7 @@ CMD ["--help"]
 
 FROM cpu AS cuda
 USER root
-RUN pip install --no-cache-dir "$(echo /dist/*.whl)[demo,cuda]"
+RUN pip install --no-cache-dir "$(echo /dist/*.whl)[demo,video,cuda]"
 USER interlcm
 
 # Where no target is named.

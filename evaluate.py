@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from interlcm_jax.errors import InterLCMError, printable
-from interlcm_jax.files.paths import check_paths, expand_home
+from interlcm_jax.files.paths import resolve_paths, to_path
 from interlcm_jax.runtime.platform import platform_problem
 from interlcm_jax.runtime.signals import ending_signals
 
@@ -34,8 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluates; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        expand_home(arguments)
-        check_paths(arguments)
+        resolve_paths(arguments)
         with ending_signals():
             return run(arguments)
     except InterLCMError as error:
@@ -101,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     protocol = protocols.find_protocol(arguments.protocol or protocols.DEFAULT)
     metrics = protocol.choose(arguments.metrics)
-    folders = [Path(arguments.model)] if arguments.model else []
+    folders = [to_path(arguments.model)] if arguments.model else []
     library = Library(arguments.weights, folders)
     if not arguments.no_compile_cache:
         compile_cache.enable()
@@ -180,7 +179,7 @@ def _methods(arguments: argparse.Namespace) -> list[tuple[str, Path]]:
     if arguments.restored:
         return [("restored", arguments.restored)]
     given = [text.partition("=") for text in arguments.compare or ()]
-    pairs = [(name, Path(path)) if equals else (None, Path(name)) for name, equals, path in given]
+    pairs = [(name, to_path(path)) if equals else (None, to_path(name)) for name, equals, path in given]
     names = [name or folder.resolve().name for name, folder in pairs]
     if twice := sorted({name for name in names if names.count(name) > 1 or name in ("LQ", "HQ")}):
         raise InterLCMError(f"--compare: {', '.join(twice)} can't name a method here; say NAME=DIR")

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from interlcm_jax.data.loader import batches
 from interlcm_jax.data.sources import HQ, Source, identity, open_source
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_paths, expand_home
+from interlcm_jax.files.paths import in_bucket, resolve_paths, to_path
 from interlcm_jax.runtime import compile_cache, distributed, peers
 from interlcm_jax.runtime.compiler_options import jit
 from interlcm_jax.runtime.watchdog import Watchdog
@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     distributed.add_arguments(parser)
     options, overrides = parser.parse_known_args(argv)
     try:
-        expand_home(options)
-        check_paths(options)
+        resolve_paths(options)
         configs = read_configs(options.config, ["--help"] if options.fields else overrides, options.only)
         if options.resume and len(configs) > 1:
             raise InterLCMError(f"--resume is for one run; name a stage of {options.config} with --only")
@@ -123,7 +122,7 @@ def train_stage(name: str, config: TrainConfig, going_on: GoingOn) -> bool:
     Raises:
         InterLCMError: as `train`; or the model can't be written.
     """
-    run, main_process = Path(config.run.folder), jax.process_index() == 0
+    run, main_process = to_path(config.run.folder), jax.process_index() == 0
     model = run / MODEL
     if model.is_dir():
         if main_process:
@@ -148,13 +147,15 @@ def train(config: TrainConfig, going_on: GoingOn) -> bool:
         InterLCMError: something isn't there or doesn't fit; another training is at work in the folder; a loss isn't
             finite; a checkpoint can't be written.
     """
-    folder, main_process = Path(config.run.folder), jax.process_index() == 0
+    folder, main_process = to_path(config.run.folder), jax.process_index() == 0
     # Of several processes the first alone writes programs, where all can read them: they see one run's folder.
-    compile_cache.enable(folder if jax.process_count() > 1 or not isinstance(folder, Path) else None)
+    compile_cache.enable(folder if jax.process_count() > 1 or in_bucket(folder) else None)
     mesh = make_mesh(config.mesh)
     if config.batch_size % mesh.size:
         raise InterLCMError(f"batch_size is {config.batch_size}, but must be a multiple of the {mesh.size} devices")
-    source = open_source(_given(config.data.path, "data.path"), config.data.image_size, config.data.paired)
+    source = open_source(
+        _given(config.data.path, "data.path"), config.data.image_size, config.data.paired, config.data.local_cache
+    )
     with (
         jax.set_mesh(mesh),
         claimed(folder),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from interlcm_jax.errors import InterLCMError, printable
 from interlcm_jax.files.hub import Select, matching, resolve
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.files.user_folders import models_folder
 from interlcm_jax.model_folder import CONFIG, TASKS, ModelConfig, read_config
 
@@ -29,7 +30,7 @@ def find_model(model: str | Path | None = None, task: str = "restoration", selec
     """
     if model is None:
         return default_model(task)
-    if not Path(model).exists() and (named := _named(str(model))):
+    if not to_path(model).exists() and (named := _named(str(model))):
         return named
     return resolve(model, select)
 

@@ -33,6 +33,7 @@ from interlcm_jax.arguments import (
 from interlcm_jax.default_model import find_model
 from interlcm_jax.files.atomic import whole_folder
 from interlcm_jax.files.hub import matching
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.imaging.color_fix import color_fix as fix_color
 from interlcm_jax.imaging.color_fix import towards_input
@@ -269,7 +270,7 @@ class InterLCM:
         """
         check_kind("folder", folder, str | os.PathLike, "a path")
         kept = None if dtype is None else check_dtype(dtype, FLOATING)
-        with whole_folder(Path(folder)) as temporary:
+        with whole_folder(to_path(folder), CONFIG) as temporary:
             write_config(temporary, self.config)
             for name in NETWORKS:
                 weights = lazy_weights(getattr(self.networks, name))

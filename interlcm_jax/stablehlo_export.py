@@ -17,6 +17,7 @@ from interlcm_jax import __version__
 from interlcm_jax.arguments import check_batch_size, check_calls, check_color_fix
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.atomic import whole_folder
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.files.safetensors import write_safetensors
 from interlcm_jax.models.kernels.attention import flash_kernel
 from interlcm_jax.models.weights import lazy_weights, skeleton, with_values
@@ -55,7 +56,7 @@ def compile_model(
     """
     config = model.config
     calls, fix = check_calls(num_network_calls, None, config), check_color_fix(color_fix, config)
-    with whole_folder(Path(out)) as temporary:
+    with whole_folder(to_path(out), PROGRAM) as temporary:
         program = export_model(
             model, batch_size=batch_size, platforms=platforms, num_network_calls=calls, color_fix=fix
         )

@@ -27,6 +27,7 @@ import jaxtyping
 import pytest
 
 from tests import annotations  # noqa: F401 (the hook looks it up by name)
+from tests.bucket_fixture import bucket  # noqa: F401
 
 # Every annotation of the package holds, shapes included: before its first import.
 jaxtyping.install_import_hook("interlcm_jax", "tests.annotations.checked")

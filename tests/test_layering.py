@@ -211,9 +211,9 @@ def test_files_are_short():
     [
         ("interlcm_jax", {"jax", "flax"}),
         # Only LPIPS needs these, and they take seconds to import.
-        ("interlcm_jax.pipeline", {"lpips_j", "flaxmodels", "h5py"}),
+        ("interlcm_jax.pipeline", {"lpips_j", "flaxmodels", "h5py", "av"}),
         # The command's --help and its errors needn't wait for JAX.
-        ("interlcm_jax.cli.commands", {"jax", "flax", "lpips_j", "flaxmodels", "h5py"}),
+        ("interlcm_jax.cli.commands", {"jax", "flax", "lpips_j", "flaxmodels", "h5py", "av"}),
     ],
 )
 def test_importing_does_no_work(module, absent):

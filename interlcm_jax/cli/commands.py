@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from interlcm_jax import __version__
 from interlcm_jax.cli import add, align, compile, convert, dataset, demo, download, export, parity, restore
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_paths, expand_home
+from interlcm_jax.files.paths import resolve_paths
 from interlcm_jax.runtime.platform import platform_problem
 
 
@@ -24,8 +24,7 @@ def run(argv: Sequence[str] | None) -> int:
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:
-        expand_home(arguments)
-        check_paths(arguments)
+        resolve_paths(arguments)
         return arguments.run(arguments)
     except InterLCMError as error:
         print(f"interlcm: {error}", file=sys.stderr)

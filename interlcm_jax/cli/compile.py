@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_batch_size(arguments.batch_size)
     platforms = check_platforms(arguments.platforms)
-    check_absent(arguments.out)
+    check_absent(arguments.out, PROGRAM)
     folder = find_model(arguments.model)
     model = InterLCM.from_pretrained(folder, arguments.dtype)
     if arguments.model is None:

@@ -29,13 +29,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Makes the set; files that were left out are named at the end and make the exit code 1."""
+    from interlcm_jax.data.frozen import ABOUT
     from interlcm_jax.data.images import MINIMUM_SIZE, part
+    from interlcm_jax.data.sources import INFO
     from interlcm_jax.files.atomic import check_absent
     from interlcm_jax.imaging.listing import find_images
 
     if arguments.size < MINIMUM_SIZE:
         raise InterLCMError(f"--size is {arguments.size}, but must be at least {MINIMUM_SIZE}")
-    check_absent(arguments.out)
+    check_absent(arguments.out, ABOUT if arguments.frozen else INFO)
     files = part(find_images(arguments.folder).images, arguments.exclude_last, arguments.only_last)
     with tqdm(total=len(files), unit="face", desc="freezing" if arguments.frozen else "building") as bar:
         return (_freeze if arguments.frozen else _build)(arguments, files, bar)

@@ -22,7 +22,7 @@ from interlcm_jax.convert.writers import write_decoder_loader, write_folder, wri
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.atomic import check_absent, check_space, whole_folder
 from interlcm_jax.files.safetensors import LazyTensor, open_safetensors, write_safetensors
-from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, read_config, weights_file, write_config
+from interlcm_jax.model_folder import CONFIG, NETWORKS, TASKS, ModelConfig, read_config, weights_file, write_config
 from interlcm_jax.models.clip_vision import CLIPVision
 from interlcm_jax.models.controlnet import ControlNet
 from interlcm_jax.models.unet import UNet2DCondition
@@ -81,7 +81,7 @@ def convert(
     """
     if task is not None and task not in TASKS:
         raise InterLCMError(f"task {task!r} doesn't exist; choose one of {', '.join(TASKS)}")
-    check_absent(out)
+    check_absent(out, CONFIG)
     config, weights = read_sources(sources, license)
     given = {"num_network_calls": num_network_calls, "task": task, "image_size": image_size}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -99,7 +99,7 @@ def convert(
     )
     del weights
     total = sum(_bytes(tensors) for _, tensors in converted.values())
-    with whole_folder(out) as temporary:
+    with whole_folder(out, CONFIG) as temporary:
         check_space(temporary, total)
         write_config(temporary, config)
         for name in list(converted):
@@ -140,7 +140,7 @@ def export(folder: Path, out: Path, progress: Progress = lambda network, count, 
         stored = to_jax(open_safetensors(path), shapes, _IDENTITY, path)
         exported[name] = to_torch(stored, shapes, CLASSES[name][1])
     total = sum(map(_bytes, exported.values()))
-    with whole_folder(out) as temporary:
+    with whole_folder(out, SETTINGS) as temporary:
         for name, tensors in exported.items():
             _export_network(config, name, _counted(tensors, name, total, progress), temporary)
         scheduler = temporary / "lcm" / SCHEDULER

@@ -91,7 +91,7 @@ def download(
     if out is None and (folder / CONFIG).is_file():
         make_default(folder)
         return folder
-    check_absent(folder)
+    check_absent(folder, CONFIG)
     _check_address(release)
     files = {name: f"{name}_{RELEASED[task, calls]}.pth" for name in _TRAINED}
     # Asked for at the very end, but 5 GB later would be a bad time to say so.

@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from interlcm_jax.data.images import check_size, fit
-from interlcm_jax.data.sources import SPLIT
+from interlcm_jax.data.shards import write_manifest
+from interlcm_jax.data.sources import INFO, SPLIT
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.atomic import whole_folder
 from interlcm_jax.imaging.io import open_image, read_image
@@ -50,7 +51,7 @@ def build_faces(
             each is named.
     """
     bad: list[str] = []
-    with whole_folder(out) as temporary:
+    with whole_folder(out, INFO) as temporary:
         writer = _writer(temporary, size)
         chunk: list[dict[str, Any]] = []
         for file in files:
@@ -70,6 +71,7 @@ def build_faces(
             )
         writer.add_examples({SPLIT: chunk})
         writer.close_all()
+        write_manifest(temporary)
     return bad
 
 

@@ -48,7 +48,7 @@ def freeze(
         raise InterLCMError(f"{folder}: these would become pairs of the same name: {', '.join(twice)}")
     for file in files:
         check_header(file)
-    with whole_folder(out) as temporary:
+    with whole_folder(out, ABOUT) as temporary:
         for draws, file, name in zip(_draws(config, seed, len(files)), files, names, strict=True):
             hq = read_face(file, size)
             write_image(temporary / HQ / name, hq)

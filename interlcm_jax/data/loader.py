@@ -47,6 +47,8 @@ class DataConfig:
             that is to keep every color: faces alone have few.
         photometric: how images are put into other light, before they are degraded.
         crop: pixels of a square cut out of each image at random; None: all of it.
+        local_cache: gigabytes of this machine's disk that a copy of a dataset in a bucket may take, made before the
+            first step; None: gs:// is read in place.
         workers: processes that make batches; 0: a thread of this one does.
         prefetch: batches that each worker makes ahead; 0, without workers: none, on demand.
 
@@ -63,6 +65,7 @@ class DataConfig:
     channel_permutation: float = 0.0
     photometric: PhotometricConfig = dataclasses.field(default_factory=PhotometricConfig)
     crop: int | None = None
+    local_cache: float | None = None
     workers: int = 0
     prefetch: int = 2
 

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from interlcm_jax.data.images import check_header, fit, read_face
+from interlcm_jax.data.shards import check_sizes, local_copy
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import in_bucket, to_path
 from interlcm_jax.imaging.listing import find_images
 
 Record = dict[str, UInt8[np.ndarray, "S S 3"]]
@@ -22,6 +26,8 @@ SPLIT = "train"
 LQ, HQ = "lq", "hq"
 # More than these are named by their number.
 _NAMED = 20
+# To a bucket at the same time.
+_REQUESTS = 32
 
 
 @runtime_checkable
@@ -48,7 +54,7 @@ class Folder:
             InterLCMError: there are none, or some can't be taken: all of these are named.
         """
         files = tuple(_images(path))
-        _raise_all(Path(path), "images that can't be trained on", [_problem(file) for file in files])
+        _raise_all(to_path(path), "images that can't be trained on", _problems([(file,) for file in files]))
         return cls(files, size)
 
     def __len__(self) -> int:
@@ -73,13 +79,13 @@ class Pairs:
         Raises:
             InterLCMError: images without a partner, or pairs that don't fit: all of these are named.
         """
-        path = Path(path)
+        path = to_path(path)
         lq, hq = _by_name(path / LQ), _by_name(path / HQ)
         alone = [str(file) for name, file in (lq | hq).items() if name not in lq or name not in hq]
         _raise_all(path, f"images without a partner of the same name in {LQ}/ or {HQ}/", alone)
         names = tuple(sorted(lq))
         pairs = tuple((lq[name], hq[name]) for name in names)
-        _raise_all(path, "pairs that don't fit", [_problem(*pair) for pair in pairs])
+        _raise_all(path, "pairs that don't fit", _problems(pairs))
         return cls(names, pairs, size)
 
     def __len__(self) -> int:
@@ -104,7 +110,9 @@ class Built:
         Raises:
             InterLCMError: it isn't such a dataset, or not whole.
         """
-        source = cls(Path(path), size)
+        source = cls(to_path(path), size)
+        if in_bucket(source.path):
+            check_sizes(source.path)
         try:
             source[len(source) - 1]
         except InterLCMError:
@@ -118,7 +126,7 @@ class Built:
     def _records(self) -> Any:
         import tensorflow_datasets as tfds
 
-        return tfds.builder_from_directory(self.path).as_data_source(split=SPLIT)
+        return tfds.builder_from_directory(os.fspath(self.path)).as_data_source(split=SPLIT)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -134,21 +142,29 @@ class Built:
         return self._records[index]["name"].decode()
 
 
-def open_source(path: str | Path, size: int, paired: bool = False) -> Source:
+def open_source(path: str | Path, size: int, paired: bool = False, local_cache: float | None = None) -> Source:
     """Opens what is there: a paired folder if asked for, else a dataset that was built, else a folder of images.
 
     Args:
         path: the folder.
         size: of the records, pixels; images of other sizes are resized.
         paired: the folder holds `lq/` and `hq/`.
+        local_cache: gigabytes that a copy of a dataset in a bucket may take on this machine; None: it is read where
+            it is, which goes for gs:// alone.
 
     Raises:
         InterLCMError: it can't be opened, or what is in it can't be trained on.
     """
-    path = Path(path)
+    path = to_path(path)
     if paired:
         return Pairs.open(path, size)
-    return Built.open(path, size) if (path / INFO).exists() else Folder.open(path, size)
+    if not (path / INFO).exists():
+        return Folder.open(path, size)
+    if in_bucket(path) and local_cache is not None:
+        path = local_copy(path, local_cache)
+    elif str(path).startswith("s3://"):
+        raise InterLCMError(f"{path}: shards are read in place from gs:// alone; give --data.local-cache GB")
+    return Built.open(path, size)
 
 
 def identity(source: Source) -> str:
@@ -181,6 +197,14 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return files
 
 
+def _problems(groups: Sequence[tuple[Path, ...]]) -> list[str | None]:
+    """`_problem` of each group; in a bucket, where each takes a request, several at a time."""
+    if not (groups and in_bucket(groups[0][0])):
+        return [_problem(*files) for files in groups]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        return list(pool.map(lambda files: _problem(*files), groups))
+
+
 def _problem(*files: Path) -> str | None:
     """What is wrong with a face, or with faces that should be of one size."""
     try:
@@ -199,5 +223,5 @@ def _raise_all(path: Path, what: str, problems: Sequence[str | None]) -> None:
 
 def _images(folder: Path) -> list[Path]:
     found = find_images(folder)
-    _raise_all(Path(folder), "folders that can't be entered", list(map(str, found.closed)))
+    _raise_all(to_path(folder), "folders that can't be entered", list(map(str, found.closed)))
     return found.images

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import to_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ def find_folders(path: Path, name: str | None = None) -> Folders:
     Raises:
         InterLCMError: there is no such set; or the folder doesn't hold it, and the message says what is looked for.
     """
-    path = Path(path)
+    path = to_path(path)
     if not path.is_dir():
         raise InterLCMError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
     if name is None or (path / LQ).is_dir():

@@ -7,6 +7,7 @@ from typing import Any
 
 from interlcm_jax.convert import lpips
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.metrics import arcface, fan, inception, musiq, niqe
 from interlcm_jax.metrics.frechet import Statistics
 from interlcm_jax.metrics.weights import DEG, FAN, FFHQ, IDA, INCEPTION, Published
@@ -79,8 +80,8 @@ class Library:
             name, equals, path = text.partition("=")
             if equals and name in WEIGHTS:
                 self.named[name] = path
-            elif Path(text).is_dir():
-                self.folders.append(Path(text))
+            elif to_path(text).is_dir():
+                self.folders.append(to_path(text))
             else:
                 raise InterLCMError(
                     f"{text}: weights are a folder that is there, or NAME=PATH with NAME among {', '.join(WEIGHTS)}"
@@ -101,7 +102,7 @@ class Library:
     def _load(self, name: str) -> Any:
         weights = WEIGHTS[name]
         if name in self.named:
-            path = Path(self.named[name])
+            path = to_path(self.named[name])
             found = (weights.find(path) or path) if path.is_dir() else path
             return weights.load(found if found.exists() else self.named[name])
         if found := next(filter(None, map(weights.find, self.folders)), None):

@@ -8,26 +8,35 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import in_bucket, to_path
 
 # The end of our temporary names. Downloads that can be gone on with are called otherwise, and stay.
 _OURS = re.compile(r"\.(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{16}\.partial$")
 # Seconds after which another machine's process, or one on Windows, is taken to be gone.
 _ABANDONED = 86_400
+# Files that are copied into a bucket at the same time.
+_AT_A_TIME = 8
 
 
-def check_absent(path: Path) -> None:
+def check_absent(path: Path, last: str = "") -> None:
     """Checks that a folder can be created there, for those who have much to do before `whole_folder`.
+
+    Args:
+        path: the folder.
+        last: as for `whole_folder`.
 
     Raises:
         InterLCMError: something of this name exists already.
     """
-    if path.exists():
+    if (path / last if in_bucket(path) else path).exists():
         raise InterLCMError(f"{path}: exists already; name a new folder, or move this one away")
 
 
@@ -44,14 +53,26 @@ def check_space(folder: Path, size: int) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, last: str = "") -> Iterator[Path]:
     """Yields a temporary folder next to `path`, which is renamed to it when the block succeeds and deleted when not.
+
+    Into a bucket the files of a temporary folder are copied when the block succeeds. One of them is copied last, and
+    says by being there that all are; without it the folder counts as absent, and is written anew.
+
+    Args:
+        path: the folder to make.
+        last: the name of the file that is copied last.
 
     Raises:
         InterLCMError: `path` exists already, or its parent can't be written to.
     """
-    path = Path(path)
-    check_absent(path)
+    path = to_path(path)
+    check_absent(path, last)
+    if in_bucket(path):
+        with tempfile.TemporaryDirectory(prefix="interlcm-") as local:
+            yield Path(local)
+            _upload(Path(local), path, last)
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path)
@@ -70,9 +91,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary file name next to `path`, which is renamed to it when the block succeeds.
 
-    A process that is killed leaves its temporary file; the next one that writes into the folder deletes it.
+    A process that is killed leaves its temporary file; the next one that writes into the folder deletes it. Into a
+    bucket the file is copied.
     """
-    path = Path(path)
+    path = to_path(path)
+    if in_bucket(path):
+        with tempfile.TemporaryDirectory(prefix="interlcm-") as local:
+            yield Path(local) / path.name
+            path.upload(Path(local) / path.name)
+        return
     temporary = _beside(path)
     try:
         yield temporary
@@ -80,6 +107,16 @@ def whole_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _upload(local: Path, path: Path, last: str) -> None:
+    """Copies a folder into a bucket, several files at a time, one of them last."""
+    files = sorted(file for file in local.rglob("*") if file.is_file() and file != local / last)
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        for _ in pool.map(lambda file: path.joinpath(file.relative_to(local)).upload(file), files):
+            pass
+    if last:
+        (path / last).upload(local / last)
 
 
 def _beside(path: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import in_bucket, to_path
 
 Select = Callable[[Collection[str]], Sequence[str]]
 
@@ -27,11 +28,13 @@ def resolve(source: str | Path, select: Select, revision: str | None = None) -> 
     Raises:
         InterLCMError: there is no such path or repository, or it can't be had; the message says what to do.
     """
-    if Path(source).exists():
-        return Path(source)
+    path = to_path(source)
+    if path.exists():
+        return path
     name = str(source)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or isinstance(source, Path):
-        raise InterLCMError(f"{name}: no such file or folder (a hub name has the form owner/name)")
+        form = "" if in_bucket(path) else " (a hub name has the form owner/name)"
+        raise InterLCMError(f"{name}: no such file or folder{form}")
     # What reads HTTP takes a moment to import, and a local model needs none.
     from huggingface_hub import errors, utils
 

@@ -1,53 +1,83 @@
-"""Paths as users give them, of this machine's file system: ~ is expanded, and addresses of buckets are refused."""
+"""Paths as users give them: of this machine, where ~ is expanded, or addresses in buckets, gs:// and s3://."""
 
 import argparse
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from interlcm_jax.errors import InterLCMError
 
-# pathlib makes one slash of two. Also behind NAME=. Two letters at least, for Windows has drives.
-_SCHEME = re.compile(r"(?:[^/=]*=)?[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
-# Options whose text may well be an address.
+BUCKETS = ("gs", "s3")
+# pathlib makes one slash of two. Two letters at least, for Windows has drives.
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
+# Options whose text may well be an address of something else.
 _NO_PATHS = {"license", "release"}
 
 
-def check_paths(arguments: argparse.Namespace) -> None:
-    """Refuses addresses where a command takes paths or the names of models.
+def to_path(path: str | os.PathLike) -> Path:
+    """A path as the functions here take them: of pathlib where it is of this machine, else a `bucket.BucketPath`.
 
     Raises:
-        InterLCMError: one is given; names it.
+        InterLCMError: an address that is of no bucket, or what reads buckets isn't installed.
     """
-    check_local({name: value for name, value in vars(arguments).items() if name not in _NO_PATHS})
+    if in_bucket(path) and isinstance(path, Path):
+        return path
+    if not (address := _ADDRESS.fullmatch(str(path))):
+        return path if isinstance(path, Path) else Path(path)
+    scheme, rest = address[1].lower(), address[2]
+    if scheme not in BUCKETS:
+        raise InterLCMError(
+            f"{scheme}://{rest}: {scheme}:// isn't read; only paths of this machine and addresses in buckets are, "
+            f"{' and '.join(f'{name}://' for name in BUCKETS)}"
+        )
+    if not rest.strip("/"):
+        raise InterLCMError(f"{scheme}://{rest}: names no bucket")
+    try:
+        from interlcm_jax.files.bucket import BucketPath
+    except ImportError as error:
+        raise InterLCMError(f"{scheme}://{rest}: buckets need pip install 'interlcm-jax[bucket]' ({error})") from error
+    return BucketPath(f"{scheme}://{rest}")
 
 
-def expand_home(arguments: argparse.Namespace) -> None:
-    """Puts the home folder for ~ in paths and models: a shell leaves that of `--out=~/x` to the program."""
+def in_bucket(path: str | os.PathLike) -> bool:
+    """Whether this is an address in a bucket."""
+    return os.fspath(path).startswith(tuple(f"{name}://" for name in BUCKETS))
+
+
+def resolve_paths(arguments: argparse.Namespace) -> None:
+    """Makes paths of what a command line gives as paths: of addresses, and of ~, which a shell leaves in `--out=~/x`.
+
+    Texts stay texts, for they may be names of models; of those, too, addresses are checked.
+
+    Raises:
+        InterLCMError: as `to_path`; names the option.
+    """
     for name, value in vars(arguments).items():
         if name not in _NO_PATHS:
-            setattr(
-                arguments, name, [_expanded(each) for each in value] if isinstance(value, list) else _expanded(value)
-            )
+            each = [_resolved(name, one) for one in value] if isinstance(value, list) else _resolved(name, value)
+            setattr(arguments, name, each)
 
 
-def _expanded(value: Any) -> Any:
+def _resolved(name: str, value: Any) -> Any:
+    if not isinstance(value, str | Path):
+        return value
     # Unlike `Path.expanduser`, this leaves the name of an unknown user as it is.
-    return type(value)(os.path.expanduser(value)) if isinstance(value, str | Path) else value
+    value = type(value)(os.path.expanduser(value))
+    return to_path(value) if isinstance(value, Path) else check_address(name, value)
 
 
-def check_local(values: Mapping[str, Any]) -> None:
-    """Refuses addresses like `gs://bucket/folder` among values by name; those that are no text or path are passed over.
+def check_address(name: str, text: str) -> str:
+    """A text that may be an address, also behind `NAME=`; one that is must be of a bucket that can be read.
 
     Raises:
-        InterLCMError: one is given; names it.
+        InterLCMError: it isn't; names the option or field.
     """
-    for name, value in values.items():
-        for each in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(each, str | Path) and _SCHEME.match(str(each)):
-                raise InterLCMError(
-                    f"{name}: {each} is an address, but only paths of this machine are taken. Copy what is there, or "
-                    "mount the bucket as a folder (gcsfuse, s3fs)"
-                )
+    first, equals, rest = text.partition("=")
+    address = rest if equals and "/" not in first else text
+    if _ADDRESS.match(address):
+        try:
+            to_path(address)
+        except InterLCMError as error:
+            raise InterLCMError(f"{name}: {error}") from error
+    return text

@@ -4,11 +4,14 @@ The `safetensors` library checks the file; reading goes through the file's offse
 whole file into memory, and its writer wants every tensor at once.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import tempfile
+import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from interlcm_jax.errors import WeightsError
+from interlcm_jax.files.paths import in_bucket
 
 _DTYPES = {
     "F64": np.dtype(np.float64),
@@ -93,8 +97,9 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
             network here uses.
         OSError: the file can't be opened.
     """
+    head = _read_head(path)
     try:
-        with safe_open(path, framework="np"):
+        with _checkable(path, head) as local, safe_open(local, framework="np"):
             pass
     except SafetensorError as error:
         raise WeightsError(path, [f"not a whole safetensors file ({error})"], "Download or copy it again.") from error
@@ -106,15 +111,41 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
             twice.extend(sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1))
         return found
 
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size), object_pairs_hook=entries)
+    header = json.loads(head[8:], object_pairs_hook=entries)
     header.pop("__metadata__", None)
     if twice:
         raise WeightsError(path, [f"{len(twice)} duplicate keys: {', '.join(twice)}"])
     if odd := [f"{name} ({info['dtype']})" for name, info in header.items() if info["dtype"] not in _DTYPES]:
         raise WeightsError(path, [f"{len(odd)} tensors of an unknown dtype: {', '.join(odd)}"])
-    return {name: _lazy(path, 8 + size, info) for name, info in header.items()}
+    if in_bucket(path):
+        read = _once_each(path)
+        return {name: _remote(path, read, len(head), info) for name, info in header.items()}
+    return {name: _lazy(path, len(head), info) for name, info in header.items()}
+
+
+def _read_head(path: Path) -> bytes:
+    """The length of the header, and the header; no more than there is."""
+    size = path.stat().st_size
+    if in_bucket(path):
+        length = path.read_range(0, min(size, 8))
+        return length + path.read_range(len(length), min(size, 8 + int.from_bytes(length, "little")))
+    with open(path, "rb") as file:
+        length = file.read(8)
+        return length + file.read(min(size, int.from_bytes(length, "little")))
+
+
+@contextlib.contextmanager
+def _checkable(path: Path, head: bytes) -> Iterator[Path]:
+    """A file of this machine for the library to check: of an object in a bucket, the header before as many zeros."""
+    if not in_bucket(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="interlcm-") as folder:
+        sparse = Path(folder) / path.name
+        sparse.write_bytes(head)
+        # A hole, which takes no space.
+        os.truncate(sparse, path.stat().st_size)
+        yield sparse
 
 
 def write_safetensors(
@@ -159,5 +190,38 @@ def _lazy(path: Path, data_start: int, info: Mapping[str, Any]) -> LazyTensor:
             return np.zeros(shape, dtype)[index]
         # The map lives for this one read: its pages don't stay in memory.
         return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
+
+    return LazyTensor(shape, dtype, path, load)
+
+
+def _once_each(path: Path) -> Callable[[int, int, int], bytes]:
+    """What reads a range of a tensor, given where the tensor begins. Of the tensor that a thread is at, each range is
+    read once: devices share parts, or have parts that lie among each other.
+    """
+    held = threading.local()
+
+    def read(tensor: int, start: int, end: int) -> bytes:
+        if getattr(held, "tensor", None) != tensor:
+            held.tensor, held.parts = tensor, {}
+        if (start, end) not in held.parts:
+            held.parts[start, end] = path.read_range(start, end)
+        return held.parts[start, end]
+
+    return read
+
+
+def _remote(path: Path, read: Callable[[int, int, int], bytes], data_start: int, info: Mapping[str, Any]) -> LazyTensor:
+    """A tensor in a bucket: of a part of it, the rows along the first axis are read that it has some of."""
+    shape, dtype = tuple(info["shape"]), _DTYPES[info["dtype"]]
+    begin, end = (data_start + offset for offset in info["data_offsets"])
+
+    def load(index: Any) -> np.ndarray:
+        if not shape or 0 in shape:
+            return np.frombuffer(read(begin, begin, end), dtype).reshape(shape)[index].copy()
+        first, *rest = index if isinstance(index, tuple) else (slice(None), ...)
+        start, stop, _ = first.indices(shape[0])
+        row = (end - begin) // shape[0]
+        data = read(begin, begin + start * row, begin + stop * row)
+        return np.frombuffer(data, dtype).reshape(stop - start, *shape[1:])[(slice(None), *rest)].copy()
 
     return LazyTensor(shape, dtype, path, load)

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from interlcm_jax.errors import InterLCMError, printable
 from interlcm_jax.files.atomic import whole_file
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.imaging.metadata import Metadata, read_metadata, save_options, to_srgb
 from interlcm_jax.imaging.opening import FORMATS, HEIF, MAX_PIXELS, open_file, open_image, pillow_without_limits
 from interlcm_jax.imaging.repair import repairs
@@ -62,7 +63,7 @@ def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     Raises:
         InterLCMError: the file can't be opened, isn't an image, isn't whole, or has more than `max_pixels` pixels.
     """
-    path = Path(path)
+    path = to_path(path)
     with open_file(path) as stream, pillow_without_limits():
         try:
             return _decode(stream, max_pixels)
@@ -134,7 +135,7 @@ def write_photo(path: Path, pixels: UInt8[np.ndarray, "H W 3"], like: Photo | No
     Raises:
         InterLCMError: the suffix stands for no format, the image is too large for it, or the file can't be written.
     """
-    path = Path(path)
+    path = to_path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InterLCMError(f"{path}: no image format is called {suffix!r}; choose one of {', '.join(SUFFIXES)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interlcm_jax.errors import InterLCMError, printable
+from interlcm_jax.files.paths import in_bucket, to_path
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ def find_images(folder: str | Path) -> Found:
     Raises:
         InterLCMError: it isn't a folder, or there are no images in it and no folder that can't be entered.
     """
-    folder = Path(folder)
+    folder = to_path(folder)
+    if in_bucket(folder):
+        return _in_bucket(folder)
     if not os.path.isdir(folder):
         raise InterLCMError(f"{folder}: {'not a folder' if os.path.lexists(folder) else 'no such folder'}")
     images: list[Path] = []
@@ -56,8 +59,24 @@ def find_images(folder: str | Path) -> Found:
     images.sort(key=lambda path: path.relative_to(folder).as_posix())
     _say(folder, others)
     if not images and not closed:
-        raise InterLCMError(f"{folder}: no images in this folder ({', '.join(READABLE)})")
+        raise _no_images(folder)
     return Found(images, closed)
+
+
+def _in_bucket(folder: Path) -> Found:
+    """The images in a bucket's folder, by one listing."""
+    files = [path for path in folder.files() if not path.name.startswith(".")]
+    images = [path for path in files if path.suffix.lower() in READABLE]
+    if not files:
+        raise InterLCMError(f"{folder}: no such folder")
+    _say(folder, [path for path in files if path.suffix.lower() not in READABLE])
+    if not images:
+        raise _no_images(folder)
+    return Found(images, [])
+
+
+def _no_images(folder: Path) -> InterLCMError:
+    return InterLCMError(f"{folder}: no images in this folder ({', '.join(READABLE)})")
 
 
 def _files(folder: Path, closed: list[Path]) -> Iterator[Path]:

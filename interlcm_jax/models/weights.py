@@ -1,8 +1,10 @@
 """A network's weights by path, like `down_blocks.0.resnets.1.conv1.kernel`: listed, checked, put onto devices."""
 
+import contextlib
 import functools
 import types
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -12,8 +14,11 @@ from flax import nnx
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from interlcm_jax.errors import WeightsError, describe
+from interlcm_jax.files.paths import in_bucket
 from interlcm_jax.files.safetensors import LazyTensor
 
+# Weights that are read from a bucket at the same time.
+_REQUESTS = 16
 # One sharding for all weights, or a function from a weight's path and shape to its own.
 ShardingRule = Sharding | Callable[[str, tuple[int, ...]], Sharding]
 
@@ -108,7 +113,8 @@ def fill(
 ) -> None:
     """Reads a network's weights straight onto devices, each by its sharding and in the dtype the network holds it in.
 
-    Every process reads just the slices its own devices hold, one weight at a time.
+    Every process reads just the slices its own devices hold, one weight at a time; of one in a bucket the
+    rows along its first axis, several weights at a time.
 
     Args:
         network: the network, which may be `abstract`.
@@ -135,8 +141,11 @@ def fill(
         # Else many weights are in memory twice, waiting for their copy.
         return placed.block_until_ready()
 
-    specs = skeleton(network)
-    for path, variable in flat_weights(network).items():
-        variable.set_value(place(path, specs[path]))
+    specs, variables = skeleton(network), flat_weights(network)
+    # A request to a bucket takes its time however small it is.
+    with ThreadPoolExecutor(_REQUESTS) if in_bucket(origin) else contextlib.nullcontext() as pool:
+        placed = (map if pool is None else pool.map)(lambda path: place(path, specs[path]), variables)
+        for variable, weight in zip(variables.values(), placed, strict=True):
+            variable.set_value(weight)
     if damaged:
         raise WeightsError(origin, describe("weights with NaN or infinity", sorted(damaged)))

@@ -1,5 +1,6 @@
 """Many images restored into a folder: the work of `interlcm restore` and of `evaluate.py --model`."""
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -16,6 +17,7 @@ from interlcm_jax.arguments import ModelOptions, check_kind, check_options
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.detect import Detector
 from interlcm_jax.faces.mtcnn_detector import MTCNN
+from interlcm_jax.files.paths import in_bucket, to_path
 from interlcm_jax.imaging.io import write_photo
 from interlcm_jax.photos.image import (
     DEFAULT,
@@ -35,6 +37,9 @@ from interlcm_jax.runtime.overlap import overlapped
 
 # What is wrong with the output folder as a whole: no other file could be written either.
 _NO_MORE_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+# An object that is made and removed, to see whether a bucket takes any.
+_TRIED = ".interlcm-writes"
 
 _INPUTS = "files, folders, patterns or jobs; images in memory are restored by restore_photo or InterLCM.restore_all"
 
@@ -121,7 +126,7 @@ def restore_files(
     """
     check_photo_arguments(model, options, detector, parser, upsampler)
     check_kind("out", out, str | os.PathLike, "a folder")
-    out = Path(out)
+    out = to_path(out)
     jobs = _jobs(inputs, out, suffix, save_faces, comparison)
     jobs = unfinished(jobs) if skip_existing else jobs
     check_options(model.config, batch_size=batch_size, **model_options)
@@ -162,6 +167,12 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InterLCMError(f"{folder}: the folder can't be made ({error.strerror})") from error
+    if in_bucket(folder):
+        # Its errors say all.
+        (folder / _TRIED).touch()
+        with contextlib.suppress(OSError):
+            (folder / _TRIED).unlink()
+        return
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from interlcm_jax.files.paths import in_bucket
+
 
 @dataclasses.dataclass
 class _Name:
@@ -50,10 +52,10 @@ def name_results(inputs: Iterable[tuple[Path, Path]], suffix: str) -> dict[Path,
     files: dict[str, Path] = {}
     names: dict[str, _Name] = {}
     for file, inside in inputs:
-        whole = os.path.abspath(file)
+        whole = str(file) if in_bucket(file) else os.path.abspath(file)
         if whole not in names or len(inside.parts) > len(names[whole].inside.parts):
             # The drive's letter is a folder's name too.
-            drive, *parts = Path(whole).parts
+            drive, *parts = file.parts if in_bucket(file) else Path(whole).parts
             around = (*filter(None, [drive.strip(":\\/")]), *parts[: len(parts) - len(inside.parts)])
             names[whole] = _Name(inside, around)
         files.setdefault(whole, file)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from interlcm_jax.files.paths import in_bucket
 from interlcm_jax.files.user_folders import CACHE_VARIABLE, cache_folder
 
 # Programs that compile faster than this aren't worth a file, in seconds.
@@ -33,7 +34,7 @@ def enable(folder: Any = None) -> Any:
     # RuntimeError: the user has no home folder, as in containers.
     except (OSError, RuntimeError):
         return None
-    if isinstance(folder, Path) and not os.access(folder, os.W_OK):
+    if isinstance(folder, Path) and not in_bucket(folder) and not os.access(folder, os.W_OK):
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_TIME)

@@ -12,12 +12,16 @@ import jax
 from jax.experimental import multihost_utils
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import in_bucket
 from interlcm_jax.training.checkpoint_reader import CheckpointReader, DamagedError, Restored
 from interlcm_jax.training.checksums import checksums
 from interlcm_jax.training.orbax_manager import brief, by_path, items, remove_unfinished
+from interlcm_jax.training.run_folder import check_owned
 
 # In the run's folder, beside the checkpoints': those that can't be read, once a run has fallen back.
 DAMAGED = "damaged"
+# Seconds between looks at a bucket that a checkpoint is written to.
+_LOOK_EVERY = 1.0
 
 
 class Checkpoints(CheckpointReader):
@@ -70,6 +74,7 @@ class Checkpoints(CheckpointReader):
             InterLCMError: the save before this one failed, or this one can't start.
         """
         self.wait()
+        check_owned(self.folder.parent)
         if step in self._manager.all_steps():
             return
         tracked = None
@@ -89,8 +94,16 @@ class Checkpoints(CheckpointReader):
             InterLCMError: it failed; names the folder, the step and the reason. Raised once.
         """
         with self._reporting():
+            if in_bucket(self.folder):
+                self._wait_for_bucket()
             self._manager.wait_until_finished()
         self._saving = None
+
+    def _wait_for_bucket(self) -> None:
+        """Waits as long as the bucket answers: TensorStore by itself would try for a quarter of an hour."""
+        while self._manager.is_saving_in_progress():
+            self.folder.exists()
+            time.sleep(_LOOK_EVERY)
 
     def close(self) -> None:
         """Waits, and ends the writing threads.

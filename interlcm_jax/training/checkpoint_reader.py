@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from interlcm_jax.errors import InterLCMError, WeightsError, describe
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.training.checksums import mismatched
 from interlcm_jax.training.orbax_manager import (
     RUN,
@@ -61,7 +62,7 @@ class CheckpointReader:
         self._step(None)
 
     def _open(self, folder: str | Path, *, best: str | None, keep: int = 1, read_only: bool = False) -> None:
-        self.folder, self._best = Path(folder).absolute(), best
+        self.folder, self._best = to_path(folder).absolute(), best
         try:
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")

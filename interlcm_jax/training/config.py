@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from interlcm_jax.data.loader import DataConfig
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_local
+from interlcm_jax.files.paths import check_address
 from interlcm_jax.training.stages import AnyStage, Restoration
 
 # Fields that count something, and their least values.
@@ -206,6 +206,8 @@ class TrainConfig:
             wrong.append("of start.model, start.random and start.lcm none is given, but one must be")
         if self.start.lcm and not self.start.clip:
             wrong.append("start.lcm is given, and so start.clip must be")
-        check_local(flat(self.to_json()))
+        for name, value in flat(self.to_json()).items():
+            if isinstance(value, str):
+                check_address(name, value)
         if wrong:
             raise InterLCMError("the configuration doesn't fit: " + "; ".join(wrong))

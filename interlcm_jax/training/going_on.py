@@ -18,7 +18,7 @@ from interlcm_jax.training.release import CHECKPOINTS
 # With any of these another, the run isn't the one that it would have been: other images, other noise, another process.
 PROMISED = ("seed", "data.records", "model.num_network_calls")
 # Numbers don't depend on these.
-_SILENT = ("run.", "model.weights", "data.workers", "data.prefetch")
+_SILENT = ("run.", "model.weights", "data.workers", "data.prefetch", "data.local_cache")
 
 
 @dataclasses.dataclass(frozen=True)

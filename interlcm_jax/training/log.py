@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int64
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import in_bucket, to_path
 from interlcm_jax.imaging.io import write_image
 from interlcm_jax.training.board import Board
 from interlcm_jax.training.log_file import LogFile, LogPieces
@@ -82,7 +83,7 @@ class RunLog:
         line_seconds: float = 30.0,
         tracker: Callable[[], Tracker] | None = None,
     ):
-        folder = Path(folder) if isinstance(folder, str) else folder
+        folder = to_path(folder) if isinstance(folder, str) else folder
         self.folder, self.total_steps, self.log_every = folder, total_steps, log_every
         self.cost: StepCost | None = None
         self._held: list[_Step] = []
@@ -102,7 +103,7 @@ class RunLog:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InterLCMError(f"{self.folder}: the run's folder can't be made ({error.strerror})") from error
-        if isinstance(self.folder, Path):
+        if isinstance(self.folder, Path) and not in_bucket(self.folder):
             self._file: LogFile | LogPieces = LogFile(self.folder / "log.jsonl", start_step)
         else:
             self.local = Path(tempfile.mkdtemp(prefix="interlcm-log-"))

@@ -13,8 +13,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import in_bucket
 
-LOCK = ".lock"
+LOCK, OWNER = ".lock", ".owner"
 # A network file system may take a while until all see a new file.
 _SEEN_WITHIN = 15.0
 
@@ -23,15 +24,43 @@ _SEEN_WITHIN = 15.0
 def claimed(folder: Path) -> Iterator[None]:
     """Makes the folder and holds it for this training; the lock ends with the process that holds it, however it ends.
 
-    Every process of the training calls it.
+    Every process of the training calls it. A bucket has no locks: there the newest training takes the folder over, and
+    the one before ends where it would save next, see `check_owned`.
 
     Raises:
         InterLCMError: another training is at work in it, it can't be made, or some process sees another folder.
     """
-    with _lock(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+    with (_lease if in_bucket(folder) else _lock)(folder) if jax.process_index() == 0 else contextlib.nullcontext():
         if jax.process_count() > 1:
             _check_all_see(folder)
         yield
+
+
+# What this process has written as the owner of a bucket's folder.
+_owned: dict[Path, str] = {}
+
+
+@contextlib.contextmanager
+def _lease(folder: Path) -> Iterator[None]:
+    _owned[folder] = f"{uuid.uuid4()} {socket.gethostname()}"
+    (folder / OWNER).write_text(_owned[folder])
+    try:
+        yield
+    finally:
+        del _owned[folder]
+
+
+def check_owned(folder: Path) -> None:
+    """Checks that no other training has taken the folder over, where this process holds one in a bucket.
+
+    Raises:
+        InterLCMError: one has.
+    """
+    if folder in _owned and (owner := (folder / OWNER).read_text()) != _owned[folder]:
+        raise InterLCMError(
+            f"{folder}: another training has begun in this folder, on {owner.partition(' ')[2]}; this one ends and "
+            "leaves it the folder"
+        )
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import functools
 import itertools
 import types
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from interlcm_jax.convert import lpips
 from interlcm_jax.convert.network import load_published, read_schedule
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.mtcnn import RefinementNetwork, load_networks
+from interlcm_jax.files.paths import to_path
 from interlcm_jax.model_folder import NETWORKS, TASKS, ModelConfig, load_network, read_config, weights_file
 from interlcm_jax.models.clip_vision import CLIPVision
 from interlcm_jax.models.controlnet import ControlNetConfig, start_from_unet
@@ -76,7 +76,7 @@ def load_start(config: TrainConfig, mesh: Mesh) -> Start:
     for helper, name in stage.copied.items():
         if not start.model:
             raise InterLCMError(f"{type(stage).__name__} goes on from a model; name its folder as start.model")
-        load_network(Path(start.model), name, getattr(networks, helper), rule)
+        load_network(to_path(start.model), name, getattr(networks, helper), rule)
     return Start(model, networks, abstract_discriminator(config), load_judges(config, mesh))
 
 
@@ -86,7 +86,7 @@ def _model_config(config: TrainConfig, published: dict[str, nnx.Module]) -> Mode
     if published:
         model = _published_config(start, config.data.image_size, published)
     else:
-        model = read_config(Path(start.model)) if start.model else getattr(ModelConfig, start.random)()
+        model = read_config(to_path(start.model)) if start.model else getattr(ModelConfig, start.random)()
     changes = {name: getattr(start, name) for name in ("num_network_calls", "skipped_steps", "task")}
     changes["color_fix"] = TASKS.get(start.task)
     model = dataclasses.replace(model, **{name: value for name, value in changes.items() if value is not None})
@@ -137,7 +137,7 @@ def load_frozen(
         if name in published:
             setattr(networks, name, published[name])
         elif _in_folder(start, name):
-            load_network(Path(start.model), name, getattr(networks, name), sharding_rule(mesh))
+            load_network(to_path(start.model), name, getattr(networks, name), sharding_rule(mesh))
         else:
             _fill_randomly(getattr(networks, name), seed, _RANDOM, mesh)
 
@@ -178,7 +178,7 @@ def initial_weights(config: TrainConfig, start: Start, mesh: Mesh) -> Weights:
     known = {name: _in_folder(source, name) and not source.fresh for name in trained}
     for name in trained:
         if known[name]:
-            load_network(Path(source.model), name, getattr(networks, name), sharding_rule(mesh))
+            load_network(to_path(source.model), name, getattr(networks, name), sharding_rule(mesh))
         else:
             _fill_randomly(getattr(networks, name), config.seed, _TRAINED, mesh)
     if not known.get("spatial_encoder", True):
@@ -193,7 +193,7 @@ def _in_folder(start: StartConfig, name: str) -> bool:
     """Whether the model folder that is started from has this network; encoders may be missing, both."""
     if not start.model or name not in NETWORKS:
         return False
-    return name not in ENCODERS or all(weights_file(Path(start.model), each).is_file() for each in ENCODERS)
+    return name not in ENCODERS or all(weights_file(to_path(start.model), each).is_file() for each in ENCODERS)
 
 
 def load_published_networks(start: StartConfig, **options: Any) -> dict[str, nnx.Module]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from interlcm_jax.errors import InterLCMError
+from interlcm_jax.files.paths import in_bucket
 
 # In the run's folder: what the service calls the run.
 RUN_ID = "wandb-run-id.txt"
@@ -54,7 +55,7 @@ class Wandb:
                 id=_run_id(folder, start_step),
                 resume="allow",
                 config=dict(config),
-                dir=str(folder) if isinstance(folder, Path) else None,
+                dir=str(folder) if isinstance(folder, Path) and not in_bucket(folder) else None,
             )
         # Of many kinds: no login, no network, a name that is taken.
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Addresses of buckets where paths are wanted: told from paths, and refused before anything is made of them."""
+"""Paths and addresses as users give them."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ import evaluate
 import train
 from interlcm_jax.cli.main import main
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_local, expand_home
+from interlcm_jax.files.paths import check_address, in_bucket, resolve_paths, to_path
 
 SMOKE = str(Path(train.__file__).with_name("configs") / "smoke.py")
 
@@ -17,26 +17,41 @@ SMOKE = str(Path(train.__file__).with_name("configs") / "smoke.py")
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        (main, ["restore", "gs://bucket/in", "-o", "out"]),
-        (main, ["restore", "in", "--out=s3://bucket/out"]),
+        (main, ["restore", "ftp://bucket/in", "-o", "out"]),
         (main, ["restore", "in", "-o", "out", "--model", "hf://someone/model"]),
         (main, ["dataset", "file:///faces", "-o", "out"]),
-        (main, ["export", "gs://bucket/run", "-o", "out"]),
-        (main, ["compile", "gs://bucket/model", "-o", "out"]),
-        (evaluate.main, ["--restored", "gs://bucket/restored"]),
-        (evaluate.main, ["--compare", "A=gs://bucket/a", "b"]),
-        (train.main, ["gs://bucket/config.py"]),
-        (train.main, [SMOKE, "--resume", "gs://bucket/run"]),
-        (train.main, [SMOKE, "--run.folder", "gs://bucket/run"]),
-        (train.main, [SMOKE, "--data.path", "s3://bucket/faces"]),
-        (train.main, [SMOKE, "--start.model", "gs://bucket/model"]),
+        (evaluate.main, ["--compare", "A=https://bucket/a", "b"]),
+        (train.main, [SMOKE, "--resume", "az://bucket/run"]),
+        (train.main, [SMOKE, "--run.folder", "gcs://bucket/run"]),
+        (train.main, [SMOKE, "--start.model", "hf://someone/model"]),
     ],
 )
-def test_an_address_is_refused(tmp_path, monkeypatch, capsys, command, arguments):
+def test_an_address_of_no_bucket_is_refused(tmp_path, monkeypatch, capsys, command, arguments):
     monkeypatch.chdir(tmp_path)
     assert command(arguments) == 2
-    assert "is an address, but only paths of this machine are taken" in capsys.readouterr().err
+    assert ":// isn't read; only paths of this machine and addresses in buckets are" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["gs://bucket/a b/c.png", "GS://bucket/a b/c.png", Path("gs://bucket/a b/c.png")])
+def test_an_address_is_a_path(text):
+    path = to_path(text)
+    assert in_bucket(path)
+    assert str(path) == str(path.absolute()) == "gs://bucket/a b/c.png"
+    assert to_path(path) is path
+    assert str(path.parent / "d") == "gs://bucket/a b/d"
+    assert path.relative_to(path.parent).as_posix() == path.name == "c.png"
+
+
+def test_an_address_needs_a_bucket():
+    with pytest.raises(InterLCMError, match="s3://: names no bucket"):
+        to_path("s3://")
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "interlcm_jax.files.bucket", None)
+    with pytest.raises(InterLCMError, match=r"gs://bucket/a: buckets need pip install 'interlcm-jax\[bucket\]'"):
+        to_path("gs://bucket/a")
 
 
 @pytest.fixture
@@ -63,24 +78,26 @@ def test_the_home_folder_is_found_where_a_shell_leaves_it(home, monkeypatch, cap
     assert list(home.iterdir()) == []
 
 
-def test_results_go_to_the_home_folder(home):
-    arguments = argparse.Namespace(out=Path("~/out"), inputs=[Path("~/a.png"), Path("~nobody-here/b")], json=True, n=3)
-    expand_home(arguments)
+def test_what_a_command_line_gives_becomes_paths(home):
+    arguments = argparse.Namespace(
+        out=Path("~/out"), inputs=[Path("~/a.png"), Path("~nobody-here/b"), Path("s3://bucket/a")], json=True, n=3
+    )
+    resolve_paths(arguments)
     assert vars(arguments) == {
         "out": home / "out",
-        "inputs": [home / "a.png", Path("~nobody-here/b")],
+        "inputs": [home / "a.png", Path("~nobody-here/b"), to_path("s3://bucket/a")],
         "json": True,
         "n": 3,
     }
 
 
-@pytest.mark.parametrize(
-    "value", ["folder", "C:/folder", "someone/model", "NAME=folder/a", "localhost:1234", Path("a:b"), None, 3]
-)
+@pytest.mark.parametrize("value", ["folder", "C:/folder", "someone/model", "NAME=folder/a", "localhost:1234", "a:b"])
 def test_paths_and_names_pass(value):
-    check_local({"value": value, "values": [value]})
+    assert check_address("value", value) == value
+    assert to_path(value) == Path(value)
 
 
-def test_the_option_is_named():
-    with pytest.raises(InterLCMError, match="out: gs:/b/o is an address"):
-        check_local({"inputs": ["in"], "out": Path("gs://b/o")})
+@pytest.mark.parametrize("value", ["ftp://b/o", "NAME=ftp://b/o"])
+def test_the_option_is_named(value):
+    with pytest.raises(InterLCMError, match="out: ftp://b/o: ftp:// isn't read"):
+        check_address("out", value)
