@@ -34,7 +34,7 @@ def test_the_stages_are_those_that_are_named(stages):
 
 
 def _targets(path: Path) -> list[str]:
-    return re.findall(r"target[ =]`?(\w+)", path.read_text())
+    return re.findall(r"(?:--target |target `)(\w+)", path.read_text())
 
 
 def test_extras_exist(stages):
