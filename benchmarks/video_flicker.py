@@ -9,6 +9,7 @@ time, in levels of 255, averaged over the face. Sharpness is the mean over frame
 """
 
 import argparse
+import functools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,19 +23,23 @@ from interlcm_jax import InterLCM, RestoreOptions
 from interlcm_jax.data.sources import HQ, Folder
 from interlcm_jax.default_model import SMALL
 from interlcm_jax.faces.mtcnn_detector import MTCNN
+from interlcm_jax.faces.paste import upscale_photo
 from interlcm_jax.imaging.io import Photo
 from interlcm_jax.photos.image import extract_faces, paste_back
 from interlcm_jax.photos.video.clip import read_clip
-from interlcm_jax.photos.video.encode import Encoding
+from interlcm_jax.photos.video.found import find_all
 from interlcm_jax.photos.video.frames import read_frames
+from interlcm_jax.photos.video.plan import plan_faces
 from interlcm_jax.photos.video.pyav import av
-from interlcm_jax.photos.video.restore import restore_video
+from interlcm_jax.photos.video.segments import Finishing, restore_segment, with_neighbors
+from interlcm_jax.photos.video.work import Work
 
 WIDTH, HEIGHT, RATE = 640, 360, 25
 SIZE = 256  # of the face in the frame, and of what is compared
 BLUR, NOISE, QUALITY = 2.2, 8.0, 60  # pixels, levels, JPEG's quality
 FACE = slice(64, 224), slice(56, 200)  # rows and columns of the aligned face: brows to chin
 OPTIONS = RestoreOptions(upscale=1, leave_sharp="off")
+BATCH = 4
 Frames = list[UInt8[np.ndarray, "H W 3"]]
 
 
@@ -78,18 +83,32 @@ def write_clip(path: Path, frames: Frames) -> None:
         container.mux(stream.encode(None))
 
 
-def tracked(model: InterLCM, frames: Frames, folder: Path) -> Frames:
-    """The frames restored as a video."""
-    clip, result = folder / "clip.mkv", folder / "result.mkv"
-    write_clip(clip, frames)
-    restore_video(model, clip, result, OPTIONS, encoding=Encoding(crf=1), batch_size=4)
-    return [frame.pixels for frame in read_frames(read_clip(result))]
+class Collected(list):
+    """Takes restored frames as an encoder does, so that what is measured isn't the encoder's loss."""
+
+    def add(self, pixels: UInt8[np.ndarray, "H W 3"], pts: int) -> None:
+        """Keeps a frame."""
+        self.append(pixels)
+
+
+def tracked(model: InterLCM, frames: Frames, folder: Path, detector: MTCNN) -> Frames:
+    """The frames restored as a video, in one segment."""
+    size, result = model.config.image_size, Collected()
+    write_clip(folder / "clip.mkv", frames)
+    clip = read_clip(folder / "clip.mkv")
+    found, cuts = find_all(clip, Work(folder), size, detector, 2, lambda done: None)
+    plan = plan_faces(found, cuts, (HEIGHT, WIDTH), model.config, OPTIONS)
+    around = with_neighbors(read_frames(clip), plan, size, 0)
+    restoring = functools.partial(model.restore_all, batch_size=BATCH)
+    finishing = Finishing(model.config, None, OPTIONS.upscale, upscale_photo)
+    restore_segment(around, 0, restoring, finishing, result, 2, lambda done: None)
+    return result
 
 
 def one_by_one(model: InterLCM, frames: Frames, detector: MTCNN) -> Frames:
     """The frames restored as photos."""
     extracted = [extract_faces(Photo(frame), model.config, OPTIONS, detector) for frame in frames]
-    restored = model.restore_all((face for one in extracted for face in one.faces), batch_size=4)
+    restored = model.restore_all((face for one in extracted for face in one.faces), batch_size=BATCH)
     return [paste_back(one, [next(restored) for _ in one.faces], model.config, OPTIONS)[0] for one in extracted]
 
 
@@ -113,9 +132,9 @@ def rows(model: InterLCM, path: Path, number: int, count: int) -> Iterator[dict]
         sharp = sharp_frames(folder[i][HQ], matrices)
         bad = degraded(sharp, i)
         with tempfile.TemporaryDirectory() as temporary:
-            video = tracked(model, bad, Path(temporary))
+            video = tracked(model, bad, Path(temporary), detector)
         kinds = {"original": sharp, "input": bad, "one_by_one": one_by_one(model, bad, detector), "tracked": video}
-        row = {"face": folder.names[i] if hasattr(folder, "names") else str(i)}
+        row = {"face": str(i + 1)}
         for kind, frames in kinds.items():
             row[f"flicker_{kind}"], row[f"sharpness_{kind}"] = scores(frames, matrices)
         every.append(row | ratios(row))
@@ -140,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     asked = parser.parse_args(argv)
     kinds = ("original", "input", "one_by_one", "tracked", "ratio")
     columns = {"face": ""} | {f"{what}_{kind}": ".2f" for what in ("flicker", "sharpness") for kind in kinds}
-    report = Report({name: columns[name] for name in columns}, asked.output)
+    report = Report(columns, asked.output)
     for row in rows(InterLCM.from_pretrained(asked.model), asked.faces_folder, asked.faces, asked.frames):
         report.add(row)
 

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -17,7 +18,6 @@ from interlcm_jax.imaging.gray import recolor
 from interlcm_jax.model_folder import ModelConfig
 from interlcm_jax.photos.image import Parser, as_trained
 from interlcm_jax.photos.search import enlargement
-from interlcm_jax.photos.video.encode import Encoder
 from interlcm_jax.photos.video.frames import Frame
 from interlcm_jax.photos.video.plan import Place, Plan
 from interlcm_jax.runtime.overlap import overlapped
@@ -161,10 +161,17 @@ def _to_enlarged(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> np.ndarray:
     return np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
 
 
+class Taker(Protocol):
+    """What takes restored frames in order: an `Encoder`."""
+
+    def add(self, pixels: UInt8[np.ndarray, "H W 3"], pts: int) -> None:
+        """Takes the next frame."""
+
+
 class _Line:
     """Frames in order, which wait for the masks of those after them and are then pasted and encoded."""
 
-    def __init__(self, finishing: Finishing, encoder: Encoder, done: Callable[[int], object]):
+    def __init__(self, finishing: Finishing, encoder: Taker, done: Callable[[int], object]):
         self._finishing, self._encoder, self._done = finishing, encoder, done
         self._held: list[_Closed] = []
         self._next = 0
@@ -206,7 +213,7 @@ def restore_segment(
     first: int,
     restoring: Callable[[Iterable[Face]], Iterator[Face | None]],
     finishing: Finishing,
-    encoder: Encoder,
+    encoder: Taker,
     workers: int,
     done: Callable[[int], object],
 ) -> None:
