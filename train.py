@@ -278,4 +278,8 @@ def _given(value: str | None, field: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == peers.FAILED:
+        # Threads that write to a bucket which doesn't answer would hold the process for a quarter of an hour.
+        peers.leave(code)
+    sys.exit(code)

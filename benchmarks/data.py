@@ -1,6 +1,6 @@
 """How many training images a second this machine's CPU makes: one core's degradation, and the whole loader.
 
-    python -m benchmarks.data FACES [--size 512] [--count 400] [--workers 0 2] [-o FILE]
+    python -m benchmarks.data FACES [--size 512] [--count 400] [--workers 1 2 4 8] [-o FILE]
 
 FACES is a folder of face images or a dataset that `interlcm dataset` built. "degradation" is the release's recipe on
 images in memory, in seconds of one core; "blur alone" is its blur by `cv2.filter2D` on the same images, for scale;
@@ -10,7 +10,6 @@ images in memory, in seconds of one core; "blur alone" is its blur by `cv2.filte
 import argparse
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -57,11 +56,11 @@ def loader(source: Source, size: int, count: int, batch_size: int, workers: int)
 def main(argv: list[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("faces", type=Path, metavar="FACES", help="a folder of faces, or a dataset")
+    parser.add_argument("faces", metavar="FACES", help="a folder of faces, or a dataset")
     parser.add_argument("--size", type=int, default=512, help="width and height, pixels (default: 512)")
     parser.add_argument("--count", type=int, default=400, help="images of each row (default: 400)")
     parser.add_argument("--batch-size", type=int, default=16, help="of the loader (default: 16)")
-    parser.add_argument("--workers", nargs="*", type=int, default=[0, 2], help="of the loader (default: 0 2)")
+    parser.add_argument("--workers", nargs="*", type=int, default=[1, 2, 4, 8], help="of the loader (default: 1 2 4 8)")
     add_output(parser)
     asked = parser.parse_args(argv)
     source = open_source(asked.faces, asked.size)

@@ -109,6 +109,7 @@ class Bucket:
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "abc",
             "CLOUD_STORAGE_EMULATOR_ENDPOINT": self.url,
             "GOOGLE_CLOUD_PROJECT": "test",
+            "NO_GCE_CHECK": "true",
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "abc",
             "AWS_SECRET_ACCESS_KEY": "abc",

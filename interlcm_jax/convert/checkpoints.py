@@ -16,6 +16,7 @@ import numpy as np
 
 from interlcm_jax.convert.pickles import lazy_tensors, read_pickle
 from interlcm_jax.errors import InterLCMError, WeightsError, describe
+from interlcm_jax.files.paths import to_local
 from interlcm_jax.files.safetensors import LazyTensor, open_safetensors
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"  # stems of the files in the two libraries' folders
@@ -41,7 +42,7 @@ def read_weights(path: str | Path, stem: str = DIFFUSERS, variant: str | None = 
         WeightsError: there are no such weights, or they aren't whole, or their pickle would run code.
         InterLCMError: the file is a pickle and PyTorch isn't installed.
     """
-    path = Path(path)
+    path = to_local(path)
     if path.is_dir():
         names = sorted(entry.name for entry in path.iterdir())
         name = weight_file(names, stem, variant)

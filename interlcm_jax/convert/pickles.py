@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from interlcm_jax.errors import InterLCMError, WeightsError, describe
+from interlcm_jax.files.paths import to_local
 from interlcm_jax.files.safetensors import LazyTensor
 
 # What stands beside the tensors of a state dict and is no weight.
@@ -66,7 +67,7 @@ def read_plain(path: str | Path) -> dict[str, Any]:
         WeightsError: there is no such file, it isn't whole, isn't a dict, or its pickle would run code.
         InterLCMError: PyTorch isn't installed.
     """
-    path = Path(path)
+    path = to_local(path)
     if not path.is_file():
         raise WeightsError(path, ["no such file"])
     values = read_pickle(path)

@@ -51,7 +51,12 @@ def explained(path: Path, writing: bool = False) -> Iterator[None]:
         raise BucketError(*_reason(error), str(path)) from error
 
 
-def _reason(error: Exception) -> tuple[int, str]:
+def why(error: BaseException) -> str:
+    """What an error that comes from a bucket says, and what to do."""
+    return error.strerror if isinstance(error, BucketError) else _reason(error)[1]
+
+
+def _reason(error: BaseException) -> tuple[int, str]:
     """An error number of the system's, and what to say and do."""
     text, name = re.sub(r"^Forbidden: \S+ ?", "Forbidden: ", brief(error)), type(error).__name__
     code = getattr(error, "code", None)

@@ -45,6 +45,17 @@ def in_bucket(path: str | os.PathLike) -> bool:
     return os.fspath(path).startswith(tuple(f"{name}://" for name in BUCKETS))
 
 
+def to_local(path: str | os.PathLike) -> Path:
+    """A path of this machine, for what must be mapped into memory or be read by others.
+
+    Raises:
+        InterLCMError: it is an address.
+    """
+    if in_bucket(path := to_path(path)):
+        raise InterLCMError(f"{path}: is read from this machine's disk alone; copy it here first")
+    return path
+
+
 def resolve_paths(arguments: argparse.Namespace) -> None:
     """Makes paths of what a command line gives as paths: of addresses, and of ~, which a shell leaves in `--out=~/x`.
 

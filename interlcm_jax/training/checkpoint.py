@@ -114,7 +114,9 @@ class Checkpoints(CheckpointReader):
         try:
             self.wait()
         finally:
-            self._manager.close()
+            # Of a bucket that doesn't answer, the writing threads won't hear for a quarter of an hour.
+            if not (in_bucket(self.folder) and self._manager.is_saving_in_progress()):
+                self._manager.close()
 
     def restore_newest(self, target: Any, *, fall_back: bool = False) -> Restored:
         """Restores the newest checkpoint.
@@ -152,6 +154,8 @@ class Checkpoints(CheckpointReader):
             yield
         except Exception as error:
             step, self._saving = self._saving, None
+            if in_bucket(self.folder):
+                raise _lost(self.folder, step, error) from error
             if jax.process_index() == 0:
                 remove_unfinished(self.folder, step)
             self._manager.reload()
@@ -159,3 +163,12 @@ class Checkpoints(CheckpointReader):
                 f"{self.folder}: the checkpoint of step {step} can't be saved ({brief(error)}); the earlier ones are "
                 f"whole. Make room or mend the folder, and run again: it goes on from step {self.latest() or 0}"
             ) from error
+
+
+def _lost(folder: Path, step: int | None, error: Exception) -> InterLCMError:
+    """What a save into a bucket failed by. What is there of it lacks its last object; the next opening removes it."""
+    from interlcm_jax.files.bucket_errors import why
+
+    return InterLCMError(
+        f"{folder}: the checkpoint of step {step} can't be saved ({why(error)}); earlier ones are whole"
+    )

@@ -63,6 +63,8 @@ class CheckpointReader:
 
     def _open(self, folder: str | Path, *, best: str | None, keep: int = 1, read_only: bool = False) -> None:
         self.folder, self._best = to_path(folder).absolute(), best
+        if str(folder).startswith("s3://"):
+            raise InterLCMError(f"{folder}: Orbax keeps checkpoints on disks and in gs:// alone; name another folder")
         try:
             if self.folder.exists() and not self.folder.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")

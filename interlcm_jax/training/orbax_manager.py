@@ -17,8 +17,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers as policies
 
-from interlcm_jax.errors import InterLCMError, describe
-from interlcm_jax.files.paths import in_bucket
+from interlcm_jax.errors import describe
 
 # The two items of a checkpoint: a flat dictionary of arrays by path, and a small JSON file.
 STATE, RUN = "state", "run"
@@ -39,10 +38,7 @@ def open_manager(folder: Path, keep: int, best: str | None, read_only: bool) -> 
 
     Raises:
         OSError: the folder can't be made, or not be written to.
-        InterLCMError: it is in s3://.
     """
-    if str(folder).startswith("s3://"):
-        raise InterLCMError(f"{folder}: Orbax keeps checkpoints on disks and in gs:// alone; name another run.folder")
     _keep_quiet()
     metric = None if best is None else lambda metrics: metrics[best]
     kept = [policies.LatestN(keep)]
@@ -93,9 +89,6 @@ def restore_arguments(wanted: Mapping[str, Any]) -> dict[str, ocp.ArrayRestoreAr
 
 def remove_unfinished(folder: Path, step: int) -> None:
     """Removes what a failed save wrote, whose threads may go on for a moment and write again."""
-    if in_bucket(folder):
-        # What isn't whole there lacks its last object; the next opening clears it away.
-        return
     for left in folder.glob(f"{step}{_UNFINISHED}*"):
         for _ in range(50):
             shutil.rmtree(left, ignore_errors=True)

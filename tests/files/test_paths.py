@@ -9,7 +9,7 @@ import evaluate
 import train
 from interlcm_jax.cli.main import main
 from interlcm_jax.errors import InterLCMError
-from interlcm_jax.files.paths import check_address, in_bucket, resolve_paths, to_path
+from interlcm_jax.files.paths import check_address, in_bucket, resolve_paths, to_local, to_path
 
 SMOKE = str(Path(train.__file__).with_name("configs") / "smoke.py")
 
@@ -41,6 +41,14 @@ def test_an_address_is_a_path(text):
     assert to_path(path) is path
     assert str(path.parent / "d") == "gs://bucket/a b/d"
     assert path.relative_to(path.parent).as_posix() == path.name == "c.png"
+
+
+def test_what_must_be_on_this_machine_says_so():
+    with pytest.raises(
+        InterLCMError, match=r"gs://bucket/a: is read from this machine's disk alone; copy it here first"
+    ):
+        to_local("gs://bucket/a")
+    assert to_local("a") == Path("a")
 
 
 def test_an_address_needs_a_bucket():
