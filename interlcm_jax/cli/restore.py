@@ -143,13 +143,13 @@ def _check_upsampler(arguments: argparse.Namespace) -> None:
         raise InterLCMError("--background-upsampler is for photos; aligned faces (--aligned) aren't enlarged")
 
 
-def _load_upsampler(arguments: argparse.Namespace) -> "Upsampler | None":
+def _load_upsampler(arguments: argparse.Namespace, dtype: str) -> "Upsampler | None":
     if arguments.background_upsampler is None:
         return None
     from interlcm_jax.photos.upsample import load_upsampler
     from interlcm_jax.runtime.batching import replicated_sharding
 
-    return load_upsampler(arguments.background_upsampler, arguments.dtype, sharding=replicated_sharding())
+    return load_upsampler(arguments.background_upsampler, dtype, sharding=replicated_sharding())
 
 
 def _restore(
@@ -182,7 +182,7 @@ def _restore(
         print(describe_model(folder, config), file=sys.stderr)
     detector = None if options.aligned else load_detector(folder, arguments.detector)
     parser = None if options.aligned else load_parsenet(folder)
-    upsampler = _load_upsampler(arguments)
+    upsampler = _load_upsampler(arguments, dtype)
     images, clips = videos.split(jobs)
     calls = arguments.num_network_calls or config.num_network_calls
     kept = f"; it is kept in {cache} for the next time" if cache else ""
