@@ -10,9 +10,10 @@ from interlcm_jax.errors import InterLCMError
 from interlcm_jax.faces.align import alignment
 from interlcm_jax.faces.track import face_size
 
-# Frames: the width of the window that motion is a parabola in.
-SIGMA = 4.0
-RADIUS = 12
+# Frames: widths of the windows that motion is a parabola in, for slow and for fast motion, and their reach in widths.
+SLOW, FAST, REACH = 5.0, 1.5, 3
+# By what multiple of the landmarks' noise, and parts of the face besides, the two must differ for the fast one to win.
+FASTER, LEAST_GAP = 2.0, 0.01
 # Curvature is held back by so much: at a track's ends it would follow the detector's noise.
 RIDGE = (0.0, 1e-3, 0.02)
 # Frames are fitted so many at a time, which bounds the memory.
@@ -28,15 +29,19 @@ SMALLER, NEIGHBORHOOD = 4, 1.5
 ALIKE = 4.0
 
 
-def smooth(values: Float[np.ndarray, "N K"], weights: Float[np.ndarray, " N"]) -> Float[np.ndarray, "N K"]:
+def smooth(
+    values: Float[np.ndarray, "N K"], weights: Float[np.ndarray, " N"], sigma: float = SLOW
+) -> Float[np.ndarray, "N K"]:
     """Values over time without their jitter and without lag: a parabola through each frame's neighbors on both sides.
 
     Args:
         values: a row for each frame.
         weights: how far each frame is trusted; 0 where nothing is known: its row is made up from the others.
+        sigma: frames, the width of the neighborhood.
     """
-    offsets = np.arange(-RADIUS, RADIUS + 1)
-    t = offsets / SIGMA
+    reach = round(REACH * sigma)
+    offsets = np.arange(-reach, reach + 1)
+    t = offsets / sigma
     powers = np.stack([np.ones_like(t), t, t * t], axis=1)
     kernel = np.exp(-0.5 * t * t)
     result = np.empty_like(values)
@@ -72,12 +77,21 @@ def steady_places(
     frames = np.arange(len(found))
     rows = np.stack([np.interp(frames, known, column) for column in rows.T], axis=1)
     weights = np.where(found, 1.0, 0.05)
-    smoothed = smooth(rows, weights)
     sizes = np.array([face_size(points) for points in rows[:, 4:].reshape(-1, 5, 2)])
-    residuals = np.linalg.norm((rows - smoothed)[:, 4:].reshape(-1, 5, 2), axis=2).mean(1) / sizes
-    usual = OUTLIER * np.median(residuals[known]) + 1e-3
-    smoothed = smooth(rows, weights / (1 + (residuals / usual) ** 2))
+    residuals = _gaps(rows, smooth(rows, weights), sizes)
+    weights = weights / (1 + (residuals / (OUTLIER * np.median(residuals[known]) + 1e-3)) ** 2)
+    slow, fast = smooth(rows, weights), smooth(rows, weights, FAST)
+    noise = np.median(_gaps(rows, fast, sizes)[known])
+    gaps = (_gaps(slow, fast, sizes) / (FASTER * noise + LEAST_GAP)) ** 2
+    smoothed = slow + (fast - slow) * (gaps / (1 + gaps))[:, None]
     return _matrices(smoothed[:, :4], size), smoothed[:, 4:].reshape(-1, 5, 2)
+
+
+def _gaps(
+    a: Float[np.ndarray, "N 14"], b: Float[np.ndarray, "N 14"], sizes: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+    """Mean distance of the landmarks in each frame, in sizes of the face."""
+    return np.linalg.norm((a - b)[:, 4:].reshape(-1, 5, 2), axis=2).mean(1) / sizes
 
 
 def _pose(landmarks: Float[np.ndarray, "5 2"], size: int) -> Float[np.ndarray, "4"]:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from interlcm_jax.faces.align import alignment
-from interlcm_jax.faces.steady import RADIUS, smooth, steady_mask, steady_picture, steady_places
+from interlcm_jax.faces.steady import SLOW, smooth, steady_mask, steady_picture, steady_places
 from tests.photos.darkening import SIZE, face
 
+END = round(3 * SLOW)
 RNG = np.random.default_rng(0)
 
 
@@ -15,12 +16,12 @@ def test_a_parabola_comes_through_unchanged_but_for_its_ends():
     values = np.stack([3 * t + 1, 0.1 * t**2 - t], axis=1)
     smoothed = smooth(values, np.ones(60))
     assert np.abs(smoothed[:, 0] - values[:, 0]).max() < 0.1
-    assert np.abs(smoothed[RADIUS:-RADIUS] - values[RADIUS:-RADIUS]).max() < 0.2
+    assert np.abs(smoothed[END:-END] - values[END:-END]).max() < 0.2
 
 
 def test_motion_has_no_lag_and_jitter_goes():
     t = np.arange(200)
-    motion = 40 * np.sin(t / 8)[:, None]
+    motion = 40 * np.sin(t / 15)[:, None]
     noise = RNG.normal(0, 1, (200, 1))
     error = smooth(motion + noise, np.ones(200)) - motion
     assert error.std() < 0.5
@@ -53,6 +54,15 @@ def test_a_face_is_cut_out_steadily():
     assert steady.std(0).max() < 0.65 * single[others].std(0).min()
     assert np.abs(landmarks - true).mean() < 0.5
     assert np.abs(landmarks - true)[25:30].mean() < 1.5
+
+
+def test_a_face_that_nods_fast_is_followed():
+    count = 60
+    nod = 8 * np.sin(2 * np.pi * np.arange(count) / 10)
+    true = np.array([face(40, 40 + shift, 70).landmarks for shift in nod])
+    _, landmarks = steady_places(true + RNG.normal(0, 0.3, true.shape), np.ones(count, bool), SIZE)
+    assert np.abs(landmarks - true)[5:-5].mean() < 1
+    assert np.abs(smooth(true.reshape(count, 10), np.ones(count)).reshape(-1, 5, 2) - true)[..., 1].mean() > 3
 
 
 def picture(mouth: int = 90) -> np.ndarray:
