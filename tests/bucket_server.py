@@ -69,7 +69,6 @@ class Bucket:
             return self.objects.pop(name, None) is not None
 
     def names(self, prefix: str = "") -> list[str]:
-        """Of all objects, in order."""
         with self.lock:
             return sorted(name for name in self.objects if name.startswith(prefix))
 
@@ -115,7 +114,6 @@ class Bucket:
             "AWS_SECRET_ACCESS_KEY": "abc",
             "AWS_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": "127.0.0.1",
         }
 
 

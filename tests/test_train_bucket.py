@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import jax
 import numpy as np
 import pytest
 
@@ -67,7 +66,8 @@ def start(folder: Path, bucket: Bucket | None, *options: str, count: int = 2, de
         **os.environ,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        # On CPUs processes have programs of their own, of which the first's alone are kept: the others would come late.
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "PYTHONPATH": str(REPOSITORY),
         "INTERLCM_BUCKET_PATIENCE": str(patience),
         **(bucket.environment() if bucket else {}),

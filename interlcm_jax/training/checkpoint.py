@@ -2,7 +2,9 @@
 
 import contextlib
 import math
+import queue
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +43,7 @@ class Checkpoints(CheckpointReader):
 
     def __init__(self, folder: str | Path, *, keep: int = 3, best: str | None = None):
         self._saving: int | None = None
+        self._lost = False
         self._open(folder, best=best, keep=keep)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -96,14 +99,32 @@ class Checkpoints(CheckpointReader):
         with self._reporting():
             if in_bucket(self.folder):
                 self._wait_for_bucket()
-            self._manager.wait_until_finished()
+            else:
+                self._manager.wait_until_finished()
         self._saving = None
 
     def _wait_for_bucket(self) -> None:
         """Waits as long as the bucket answers: TensorStore by itself would try for a quarter of an hour."""
-        while self._manager.is_saving_in_progress():
-            self.folder.exists()
-            time.sleep(_LOOK_EVERY)
+        ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        def wait() -> None:
+            try:
+                ended.put(self._manager.wait_until_finished())
+            except Exception as error:
+                ended.put(error)
+
+        threading.Thread(target=wait, daemon=True).start()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                error = ended.get(timeout=_LOOK_EVERY)
+                break
+            try:
+                self.folder.exists()
+            except InterLCMError:
+                self._lost = True
+                raise
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Waits, and ends the writing threads.
@@ -111,12 +132,13 @@ class Checkpoints(CheckpointReader):
         Raises:
             InterLCMError: the last save failed.
         """
+        if self._lost:
+            # The writing threads won't hear of the bucket's silence for a quarter of an hour.
+            return
         try:
             self.wait()
         finally:
-            # Of a bucket that doesn't answer, the writing threads won't hear for a quarter of an hour.
-            if not (in_bucket(self.folder) and self._manager.is_saving_in_progress()):
-                self._manager.close()
+            self._manager.close()
 
     def restore_newest(self, target: Any, *, fall_back: bool = False) -> Restored:
         """Restores the newest checkpoint.
