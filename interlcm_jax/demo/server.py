@@ -66,7 +66,7 @@ def serve(restorer: Restorer, about: str, listening: socket.socket) -> None:
 
     # Signals are the command's own business (`runtime.signals`); this function is what they end.
     server = uvicorn.Server(
-        uvicorn.Config(app, headers=[_POLICY], log_level="warning", timeout_graceful_shutdown=PATIENCE)
+        uvicorn.Config(app, headers=[_POLICY], log_level="critical", timeout_graceful_shutdown=PATIENCE)
     )
     server.run(sockets=[listening])
 
