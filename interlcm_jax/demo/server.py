@@ -64,11 +64,15 @@ def serve(restorer: Restorer, about: str, listening: socket.socket) -> None:
     app = _application(restorer, about)
     import uvicorn
 
-    # Signals are the command's own business (`runtime.signals`); this function is what they end.
-    server = uvicorn.Server(
-        uvicorn.Config(app, headers=[_POLICY], log_level="warning", timeout_graceful_shutdown=PATIENCE)
-    )
-    server.run(sockets=[listening])
+    class Server(uvicorn.Server):
+        """Ends the streams that open pages hold before it ends itself: Python can't end while one is left."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.routes[-1].app.stop_event.set()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(app, headers=[_POLICY], log_level="critical", timeout_graceful_shutdown=PATIENCE)
+    Server(config).run(sockets=[listening])
 
 
 def _application(restorer: Restorer, about: str) -> "FastAPI":

@@ -124,16 +124,12 @@ def chromium(profile: Path) -> Iterator[Browser]:
     """A browser that ends with the block."""
     (their_end, to), (of, their_answers) = os.pipe(), os.pipe()
 
-    def as_3_and_4() -> None:
-        # Copies first: the numbers wanted may be those that the pipes have.
-        copies = os.dup(their_end), os.dup(their_answers)
-        os.dup2(copies[0], 3)
-        os.dup2(copies[1], 4)
-
+    # The browser takes its pipes as files 3 and 4; a shell puts them there, as a function between fork and exec may not
+    # run beside JAX's threads.
+    shell = ["bash", "-c", f'exec "$@" 3<&{their_end} 4>&{their_answers}', "bash"]
     process = subprocess.Popen(
-        [CHROMIUM, *_OPTIONS, f"--user-data-dir={profile}"],
-        close_fds=False,
-        preexec_fn=as_3_and_4,
+        [*shell, CHROMIUM, *_OPTIONS, f"--user-data-dir={profile}"],
+        pass_fds=(their_end, their_answers),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
