@@ -7,12 +7,12 @@ from tests.bucket_server import bucket_server
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """A bucket of the name "bucket", for gs:// and s3://; who asks it in vain gives up after 3 s."""
+    """A bucket of the name "bucket", for gs:// and s3://; who asks it in vain gives up after a second."""
     pytest.importorskip("gcsfs")
     import fsspec
 
     with bucket_server() as served:
-        for name, value in {**served.environment(), "INTERLCM_BUCKET_PATIENCE": "3"}.items():
+        for name, value in {**served.environment(), "INTERLCM_BUCKET_PATIENCE": "1"}.items():
             monkeypatch.setenv(name, value)
         yield served
         for scheme in ("gs", "gcs", "s3"):
