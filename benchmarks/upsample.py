@@ -3,8 +3,8 @@
     python -m benchmarks.upsample [--network X4PLUS_UP4X] [--size 128] [--cores 2] [--repeats 3] [-o FILE]
 
 prints for each side the seconds for a photo of --size x --size pixels, enlarged four times (median of the turns), our
-share of ncnn's, the peak memory of its process, and the seconds from its start to the first photo; then the largest
-difference between the two.
+share of ncnn's, the peak memory of its process, the seconds from its start to the first photo, and the least CPU time
+of a turn, which a busy machine changes least (with --cores 1: waiting threads spin); then the largest difference.
 
     python -m benchmarks.upsample --overlap 8 16 24 32 48
 
@@ -19,6 +19,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,7 @@ PHOTO = Path(__file__).parents[1] / "docs" / "astronaut.jpg"
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
     """Both sides in turns."""
-    report = Report(COLUMNS, arguments.output)
+    report = Report({**COLUMNS, "cpu_seconds": ".3g"}, arguments.output)
     command = ["-m", "benchmarks.upsample", *sys.argv[1:], "--folder", str(folder), "--worker"]
     workers = {side: Worker([*command, side]) for side in (OURS, NCNN)}
     seconds: dict[str, list[float]] = {side: [] for side in workers}
@@ -105,7 +106,14 @@ def work(arguments: argparse.Namespace) -> None:
     """A worker's life."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     enlarge = {OURS: ours, NCNN: theirs}[arguments.worker](arguments)
-    serve(lambda: np.save(arguments.folder / f"{arguments.worker}.npy", enlarge(photo(arguments.size))))
+    cpu: list[float] = []
+
+    def once() -> None:
+        start = time.process_time()
+        np.save(arguments.folder / f"{arguments.worker}.npy", enlarge(photo(arguments.size)))
+        cpu.append(time.process_time() - start)
+
+    serve(once, cpu_seconds=lambda: min(cpu))
 
 
 def main() -> None:

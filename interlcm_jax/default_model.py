@@ -67,10 +67,17 @@ def make_default(folder: Path) -> None:
     (folder / CONFIG).touch()
 
 
-def describe_model(folder: Path, config: ModelConfig) -> str:
-    """One line on which model runs: its name, resolution and licenses; for the small one, how to get the full one."""
+def describe_model(folder: Path, config: ModelConfig, *, place: bool = True) -> str:
+    """One line on which model runs: its name, resolution and licenses; for the small one, how to get the full one.
+
+    Args:
+        folder: the model's.
+        config: what is in it.
+        place: say where the model lies, too.
+    """
     small = folder == SMALL
-    name = "the small one of the package" if small else f"{folder.name} ({folder.parent})"
+    where = f" ({folder.parent})" if place else ""
+    name = "the small one of the package" if small else f"{folder.name}{where}"
     size, calls = config.image_size, f"{config.num_network_calls} network call{'s'[: config.num_network_calls > 1]}"
     line = f"model: {name}, {config.task} at {size} x {size} px, {calls}; {_licenses(config.weights)}"
     return printable(f"{line}; get the full-size model (512 x 512 px) with interlcm download" if small else line)

@@ -4,7 +4,7 @@
 #   CLUSTER=NAME ZONE=us-west4-a IMAGE=REGISTRY/interlcm_jax RUN=gs://BUCKET/runs/interlcm_3step DATA=gs://BUCKET/ffhq launch/xpk.sh
 #
 # Before: pip install xpk; the cluster (xpk cluster create --cluster NAME --zone us-west4-a --tpu-type v5litepod-16
-# --num-slices 1 --spot); the image (launch/Dockerfile). Watch: xpk workload list --cluster NAME.
+# --num-slices 1 --spot); the image (Dockerfile, target train). Watch: xpk workload list --cluster NAME.
 set -euo pipefail
 
 : "${CLUSTER:?}" "${ZONE:?}" "${IMAGE:?}" "${RUN:?a bucket folder}" "${DATA:?what interlcm dataset wrote}"

@@ -97,7 +97,7 @@ def test_python_runs_as_it_is_pasted(page, reader, quick_compilation):
 CODE = re.compile(r"^```bash\n(.*?)^```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 # Programs whose options aren't ours, and benchmarks.
 OTHERS = re.compile(
-    r"\b(benchmarks|gcloud|kubectl|mkdocs|pip|pytest|ruff|sbatch|sky|srun|tensorboard|LIBTPU_INIT_ARGS)\b"
+    r"\b(benchmarks|curl|docker|gcloud|kubectl|mkdocs|pip|pytest|ruff|sbatch|sky|srun|tensorboard|LIBTPU_INIT_ARGS)\b"
 )
 PLACES = re.compile(r"\b(?:configs|docs|interlcm_jax|launch|tests)/[\w/.-]*\w")
 
@@ -111,7 +111,7 @@ def code(page):
 @pytest.fixture(scope="module")
 def options():
     """All options of all commands, as their help prints them."""
-    commands = ("restore", "download", "convert", "add", "export", "compile", "parity", "align", "dataset")
+    commands = ("restore", "demo", "download", "convert", "add", "export", "compile", "parity", "align", "dataset")
     asked = [(main, [command, "--help"]) for command in commands]
     asked += [(train.main, ["--help"]), (evaluate.main, ["--help"])]
     asked += [(train.main, [str(ROOT / "configs" / "interlcm_3step.py"), "--fields"])]

@@ -95,6 +95,7 @@ ALLOWED = {
         "pipeline",
         "convert",
     },
+    "demo": {"errors", "runtime", "model_folder", "arguments", "pipeline", "faces", "imaging", "photos"},
     "cli": {
         "errors",
         "files",
@@ -108,6 +109,7 @@ ALLOWED = {
         "imaging",
         "convert",
         "photos",
+        "demo",
         "data",
         "training",
         "parity",
@@ -209,9 +211,9 @@ def test_files_are_short():
     [
         ("interlcm_jax", {"jax", "flax"}),
         # Only LPIPS needs these, and they take seconds to import.
-        ("interlcm_jax.pipeline", {"lpips_j", "flaxmodels", "h5py"}),
+        ("interlcm_jax.pipeline", {"lpips_j", "flaxmodels", "h5py", "av"}),
         # The command's --help and its errors needn't wait for JAX.
-        ("interlcm_jax.cli.commands", {"jax", "flax", "lpips_j", "flaxmodels", "h5py"}),
+        ("interlcm_jax.cli.commands", {"jax", "flax", "lpips_j", "flaxmodels", "h5py", "av"}),
     ],
 )
 def test_importing_does_no_work(module, absent):

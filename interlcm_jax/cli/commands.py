@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from interlcm_jax import __version__
-from interlcm_jax.cli import add, align, compile, convert, dataset, download, export, parity, restore
+from interlcm_jax.cli import add, align, compile, convert, dataset, demo, download, export, parity, restore
 from interlcm_jax.errors import InterLCMError
 from interlcm_jax.files.paths import resolve_paths
 from interlcm_jax.runtime.platform import platform_problem
@@ -20,7 +20,7 @@ def run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="interlcm", description="Few-step blind face restoration in JAX.")
     parser.add_argument("--version", action="version", version=f"interlcm-jax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (restore, download, convert, add, export, compile, parity, align, dataset):
+    for module in (restore, demo, download, convert, add, export, compile, parity, align, dataset):
         module.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interlcm_jax.errors import printable
 from interlcm_jax.photos.plan import Job
+from interlcm_jax.photos.video.names import is_video
 
 if TYPE_CHECKING:
     from interlcm_jax.photos.files import Outcome
@@ -49,7 +50,8 @@ class Report:
 
     def __str__(self) -> str:
         faces = sum(outcome.faces for outcome in self.outcomes)
-        lines = [f"restored {len(self.restored)} of {len(self.outcomes)} images ({faces} faces) into {self.out}"]
+        kind = "files" if any(is_video(outcome.job.source) for outcome in self.outcomes) else "images"
+        lines = [f"restored {len(self.restored)} of {len(self.outcomes)} {kind} ({faces} faces) into {self.out}"]
         if sharp := [outcome for outcome in self.outcomes if outcome.left]:
             lines.append(
                 f"left {sum(outcome.left for outcome in sharp)} faces as they were, which are sharper than this model "

@@ -1,14 +1,16 @@
-"""`interlcm restore`: restores the faces in photos, given as files, folders or patterns."""
+"""`interlcm restore`: restores the faces in photos and videos, given as files, folders or patterns."""
 
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from interlcm_jax.cli import videos
 from interlcm_jax.cli.face_options import add_face_options, face_choice
 from interlcm_jax.cli.list_faces import list_faces
 from interlcm_jax.cli.report import Report
@@ -23,9 +25,15 @@ if TYPE_CHECKING:
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand and its options."""
-    parser = commands.add_parser("restore", help="restore the faces in photos: files, folders or patterns")
+    parser = commands.add_parser("restore", help="restore the faces in photos and videos: files, folders or patterns")
     add = parser.add_argument
-    add("inputs", nargs="+", type=Path, metavar="INPUT", help="image files, folders, or quoted patterns")
+    add(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="image and video files, folders of images, or quoted patterns",
+    )
     add("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", metavar="NAME|DIR", help="a model folder or the name of one (default: see --task)")
@@ -49,7 +57,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="faces that stay as they are, being sharper than the model draws; X: above this detail (default: auto)",
     )
     add("--aligned", action="store_true", help="the images are aligned faces, cropped like FFHQ's")
-    add("--upscale", type=float, default=2.0, metavar="X", help="how many times larger the result is (default: 2)")
+    add("--upscale", type=float, metavar="X", help="how many times larger the result is (default: 2, of videos 1)")
     add(
         "--background-upsampler",
         metavar="NAME|DIR|FILE",
@@ -75,6 +83,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add("--workers", type=int, default=min(4, os.cpu_count() or 1), metavar="N", help="threads that read and write")
     add("--no-compile-cache", action="store_true", help="don't keep compiled programs for the next run")
+    videos.add_arguments(parser)
     distributed.add_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -84,8 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
     from interlcm_jax.photos.image import RestoreOptions
 
     # Everything that can be checked is checked before the weights are loaded.
+    clips, images = videos.plan(arguments)
     jobs = plan(
-        arguments.inputs,
+        images,
         arguments.out,
         f".{arguments.format}",
         save_faces=arguments.save_faces,
@@ -97,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InterLCMError(f"{arguments.out}: the folder can't be made (File exists)")
     options = RestoreOptions(
         aligned=arguments.aligned,
-        upscale=arguments.upscale,
+        upscale=2.0 if arguments.upscale is None else arguments.upscale,
         **face_choice(arguments),
         gray=arguments.gray,
         leave_sharp=_sharp(arguments.leave_sharp),
@@ -107,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InterLCMError("--list-faces looks for the faces of photos; an aligned face is one as a whole")
     _check_upsampler(arguments)
     index, count = distributed.join(arguments, "interlcm")
-    jobs = jobs[index::count]
+    jobs = (jobs + clips)[index::count]
     if arguments.list_faces:
         return list_faces(arguments, jobs, options)
     left = unfinished(jobs) if arguments.skip_existing else jobs
@@ -133,22 +143,22 @@ def _check_upsampler(arguments: argparse.Namespace) -> None:
         raise InterLCMError("--background-upsampler is for photos; aligned faces (--aligned) aren't enlarged")
 
 
-def _load_upsampler(arguments: argparse.Namespace) -> "Upsampler | None":
+def _load_upsampler(arguments: argparse.Namespace, dtype: str) -> "Upsampler | None":
     if arguments.background_upsampler is None:
         return None
     from interlcm_jax.photos.upsample import load_upsampler
     from interlcm_jax.runtime.batching import replicated_sharding
 
-    return load_upsampler(arguments.background_upsampler, arguments.dtype, sharding=replicated_sharding())
+    return load_upsampler(arguments.background_upsampler, dtype, sharding=replicated_sharding())
 
 
 def _restore(
     arguments: argparse.Namespace, jobs: list[Job], options: "RestoreOptions"
 ) -> "tuple[list[Outcome], float]":
-    """Loads the model and what goes with it, says what is going to happen, and restores the images.
+    """Loads the model and what goes with it, says what is going to happen, and restores the images, then the videos.
 
     Returns:
-        What became of each image, and the seconds it took, without loading.
+        What became of each file, and the seconds it took, without loading.
     """
     from interlcm_jax.arguments import ModelOptions, check_options
     from interlcm_jax.default_model import describe_model, find_model
@@ -172,19 +182,21 @@ def _restore(
         print(describe_model(folder, config), file=sys.stderr)
     detector = None if options.aligned else load_detector(folder, arguments.detector)
     parser = None if options.aligned else load_parsenet(folder)
-    upsampler = _load_upsampler(arguments)
+    upsampler = _load_upsampler(arguments, dtype)
+    images, clips = videos.split(jobs)
     calls = arguments.num_network_calls or config.num_network_calls
     kept = f"; it is kept in {cache} for the next time" if cache else ""
     print(
-        f"{len(jobs)} images; {calls} network calls at {config.image_size} px in {dtype}. With the first faces the "
-        f"program is compiled for this machine, which takes a while{kept}",
+        f"{videos.describe(images, clips)}; {calls} network calls at {config.image_size} px in {dtype}. With "
+        f"the first faces the program is compiled for this machine, which takes a while{kept}",
         file=sys.stderr,
     )
-    with logging_redirect_tqdm(), _Bar(total=len(jobs), unit="image", smoothing=0.1) as bar:
+    start = time.perf_counter()
+    with logging_redirect_tqdm(), _Bar(total=len(images), unit="image", smoothing=0.1, disable=not images) as bar:
         try:
             outcomes = restore_files(
                 model,
-                jobs,
+                images,
                 arguments.out,
                 options,
                 detector=detector,
@@ -199,7 +211,9 @@ def _restore(
             )
         except OutputError as error:
             raise InterLCMError(f"{error}, --skip-existing does the rest later") from error
-        return outcomes, bar.format_dict["elapsed"]
+    if clips:
+        outcomes += videos.restore(arguments, model, clips, options, detector, parser, upsampler, model_options)
+    return outcomes, time.perf_counter() - start
 
 
 class _Bar(tqdm):

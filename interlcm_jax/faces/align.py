@@ -72,6 +72,13 @@ def align(
         InterLCMError: as for `alignment`.
     """
     matrix = alignment(landmarks, size)
+    return cut_out(photo, matrix, size), matrix
+
+
+def cut_out(
+    photo: UInt8[np.ndarray, "H W 3"], matrix: Float[np.ndarray, "2 3"], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """The aligned face that a matrix of `alignment` takes out of a photo."""
     source, linear, shift = photo, matrix[:, :2], matrix[:, 2]
     shrinking = int(1 / np.sqrt(np.linalg.det(linear)))
     if shrinking > 1:
@@ -81,7 +88,6 @@ def align(
         source = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
         factors = np.array([width, height]) / small
         linear, shift = linear * factors, shift + linear @ (factors / 2 - 0.5)
-    warped = cv2.warpAffine(
+    return cv2.warpAffine(
         source, np.column_stack([linear, shift]), (size, size), borderMode=cv2.BORDER_CONSTANT, borderValue=BORDER
     )
-    return warped, matrix

@@ -60,18 +60,26 @@ def find_candidates(
         enlarged: pixels of `photo` to one of the photo as it came, which `choice.min_face` counts.
     """
     found = find_faces(photo, scoring_above(detector, choice.detection_threshold))
+    return large_faces(found, choice, enlarged)
+
+
+def large_faces(found: Sequence[Face], choice: FaceChoice, enlarged: float = 1.0) -> list[Face]:
+    """Those that `choice.min_face` and `choice.max_faces` leave; see `find_candidates`."""
     found = [face for face in found if face.size >= choice.min_face * enlarged]
     kept = sorted(found, key=lambda face: -face.size)[: choice.max_faces]
     return [face for face in found if face in kept]
 
 
-def select_faces(candidates: Sequence[Face], photo: UInt8[np.ndarray, "H W 3"], faces: str) -> list[Face]:
+def select_faces(
+    candidates: Sequence[Face], photo: UInt8[np.ndarray, "H W 3"], faces: str, *, missing_ok: bool = False
+) -> list[Face]:
     """Those of a photo's faces that are meant, in the order they came in.
 
     Args:
         candidates: from `find_candidates`.
         photo: the photo.
         faces: see `FaceChoice`.
+        missing_ok: pass over numbers that none of the faces has.
 
     Raises:
         InterLCMError: a number that none of the faces has; says how many there are.
@@ -79,9 +87,10 @@ def select_faces(candidates: Sequence[Face], photo: UInt8[np.ndarray, "H W 3"], 
     numbers = _numbers(faces)
     if numbers is not None:
         ordered = left_to_right(candidates)
-        if missing := [number for number in numbers if number >= len(ordered)]:
+        missing = [number for number in numbers if number >= len(ordered)]
+        if missing and not missing_ok:
             raise InterLCMError(f"there is no face {', '.join(map(str, missing))}: {_there(len(ordered))}")
-        chosen = [ordered[number] for number in numbers]
+        chosen = [ordered[number] for number in numbers if number not in missing]
         return [face for face in candidates if face in chosen]
     if faces == ALL or not candidates:
         return list(candidates)

@@ -181,7 +181,7 @@ def extract_faces(
         face = fit_square(photo.pixels, size)
         if _is_sharp(face, size / min(photo.pixels.shape[:2]), options, config):
             return ExtractedFaces(photo, [], left=[face])
-        return ExtractedFaces(photo, [_as_trained(face, config)])
+        return ExtractedFaces(photo, [as_trained(face, config)])
     pixels, enlargement, candidates = search(photo.pixels, size, options, detector)
     try:
         selected = select_faces(candidates, pixels, options.faces)
@@ -194,7 +194,7 @@ def extract_faces(
         if _is_sharp(face, enlargement * np.linalg.det(matrix[:, :2]) ** 0.5, options, config):
             extracted.left.append(face)
             continue
-        extracted.faces.append(_as_trained(face, config))
+        extracted.faces.append(as_trained(face, config))
         extracted.matrices.append(matrix)
         extracted.landmarks.append(one.landmarks)
     return extracted
@@ -270,12 +270,18 @@ def _opened(photo: Photo | str | os.PathLike) -> Photo:
     return photo
 
 
-def _is_sharp(face: UInt8[np.ndarray, "S S 3"], enlarged: float, options: RestoreOptions, config: ModelConfig) -> bool:
-    """Whether a face is left as it is (see `RestoreOptions.leave_sharp`)."""
+def sharpness_bound(options: RestoreOptions, config: ModelConfig) -> float:
+    """The detail from which on a face is left as it is (see `RestoreOptions.leave_sharp`); infinity where none is."""
     bound = config.leave_sharp if options.leave_sharp == "auto" else options.leave_sharp
     if config.task != "restoration" or bound is None or bound == "off":
-        return False
-    return detail(face, enlarged) > bound
+        return math.inf
+    return float(bound)
+
+
+def _is_sharp(face: UInt8[np.ndarray, "S S 3"], enlarged: float, options: RestoreOptions, config: ModelConfig) -> bool:
+    """Whether a face is left as it is."""
+    bound = sharpness_bound(options, config)
+    return bound < math.inf and detail(face, enlarged) > bound
 
 
 def _head_masks(extracted: ExtractedFaces, restored: list[UInt8[np.ndarray, "S S 3"]]) -> list[np.ndarray]:
@@ -283,6 +289,6 @@ def _head_masks(extracted: ExtractedFaces, restored: list[UInt8[np.ndarray, "S S
     return [head_mask(lq, face, points @ matrix[:, :2].T + matrix[:, 2]) for lq, face, matrix, points in places]
 
 
-def _as_trained(face: UInt8[np.ndarray, "S S 3"], config: ModelConfig) -> UInt8[np.ndarray, "S S 3"]:
+def as_trained(face: UInt8[np.ndarray, "S S 3"], config: ModelConfig) -> UInt8[np.ndarray, "S S 3"]:
     """Colorization was trained on gray faces only."""
     return to_gray(face) if config.task == "colorization" else face

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from interlcm_jax.faces.detect import Detector, Face
 from interlcm_jax.faces.select import FaceChoice, left_to_right
-from interlcm_jax.imaging.io import read_photo, write_photo
+from interlcm_jax.imaging.io import Photo, read_photo, write_photo
 from interlcm_jax.photos.plan import Job
 from interlcm_jax.photos.search import search
 
@@ -38,11 +38,16 @@ def number_faces(job: Job, size: int, choice: FaceChoice, detector: Detector) ->
         InterLCMError: the photo can't be read, or the picture can't be written.
     """
     photo = read_photo(job.source)
-    _, enlargement, found = search(photo.pixels, size, choice, detector)
-    faces = [_scaled(face, 1 / enlargement) for face in left_to_right(found)]
+    faces = find_numbered(photo, size, choice, detector)
     if faces:
         write_photo(job.target, draw_numbers(photo.pixels, faces), dataclasses.replace(photo, alpha=None))
     return faces
+
+
+def find_numbered(photo: Photo, size: int, choice: FaceChoice, detector: Detector) -> list[Face]:
+    """The faces that `number_faces` gives, of a photo in memory."""
+    _, enlargement, found = search(photo.pixels, size, choice, detector)
+    return [_scaled(face, 1 / enlargement) for face in left_to_right(found)]
 
 
 def draw_numbers(pixels: UInt8[np.ndarray, "H W 3"], faces: Sequence[Face]) -> UInt8[np.ndarray, "h w 3"]:

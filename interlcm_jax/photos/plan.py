@@ -48,15 +48,24 @@ def plan(
         raise InterLCMError(f"suffix is {suffix!r}, but must be one of {', '.join(SUFFIXES)}")
     names = name_results(_sources([to_path(path) for path in inputs], out), suffix)
     jobs = [Job(source, out / name) for source, name in names.items()]
-    originals = {_real(source) for source, _ in jobs}
-    if replaced := [str(target) for _, target in jobs if _real(target) in originals]:
-        raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
+    check_not_replaced(jobs)
     reserved = [name for name, used in ((RESTORED_FACES, save_faces), (COMPARISONS, comparison)) if used]
     if clashes := {name for name in reserved for _, target in jobs if out / name in target.parents}:
         raise InterLCMError(
             f"an inner folder of the input is called {', '.join(clashes)}, which {out} needs for others"
         )
     return jobs
+
+
+def check_not_replaced(jobs: Sequence[Job]) -> None:
+    """Checks that no result would replace an input.
+
+    Raises:
+        InterLCMError: one would.
+    """
+    originals = {_real(source) for source, _ in jobs}
+    if replaced := [str(target) for _, target in jobs if _real(target) in originals]:
+        raise InterLCMError(f"results would replace these inputs: {', '.join(replaced)}; choose another folder")
 
 
 def unfinished(jobs: Sequence[Job]) -> list[Job]:

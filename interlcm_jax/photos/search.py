@@ -26,12 +26,11 @@ def search(
         The photo, enlarged if its shorter side is shorter than `size`; how many times as large it is; and its faces,
         the best first, in its pixels.
     """
-    enlargement = _enlargement(pixels, size)
-    pixels = upscale_photo(pixels, enlargement)
-    return pixels, enlargement, find_candidates(pixels, detector, choice, enlargement)
+    factor = enlargement(*pixels.shape[:2], size)
+    pixels = upscale_photo(pixels, factor)
+    return pixels, factor, find_candidates(pixels, detector, choice, factor)
 
 
-def _enlargement(pixels: UInt8[np.ndarray, "H W 3"], size: int) -> float:
+def enlargement(height: int, width: int, size: int) -> float:
     """How much a photo is enlarged before anything else: its shorter side to a face's size, as in the release."""
-    height, width = pixels.shape[:2]
     return max(1.0, min(size / min(height, width), MAX_ENLARGED / max(height, width)))

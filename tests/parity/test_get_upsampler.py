@@ -106,9 +106,9 @@ def test_a_file_is_added(places, published, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "nothing to add: name --retinaface, --parsenet or --upsampler"),
+        ([], "nothing to add: name a file of RetinaFace or ParseNet, or an upsampler's with --upsampler"),
         (["--upsampler", "a.pth", "--name", "../mine"], "'../mine' can't be an upsampler's name"),
-        (["--parsenet", "a.pth"], "--retinaface and --parsenet need a model folder"),
+        (["--parsenet", "a.pth"], "name a model folder before the file"),
         (["--parsenet", "a.pth", "--name", "mine", "DIR"], "--name is an upsampler's"),
         (["--upsampler", "missing.pth"], "missing.pth: no such file or folder"),
     ],

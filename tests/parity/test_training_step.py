@@ -101,7 +101,9 @@ def sides(twin) -> list[tuple[Side, Side]]:
         restored = restore(filled, MODEL, to_float(batch["lq"]), noise.swapaxes(0, 1))
         return *whole(state, frozen, judges, batch), noise, restored
 
-    generator, record = torch.Generator().manual_seed(4), []
+    # Pictures of other seeds (4) have a value so near a ReLU's corner that rounding moves it to the other side, which
+    # all gradients show by 1.5e-4.
+    generator, record = torch.Generator().manual_seed(6), []
     for number in range(STEPS):
         pictures = {n: torch.randint(0, 256, (BATCH, 3, 64, 64), generator=generator) for n in ("lq", "hq")}
         batch = {name: nhwc(x.to(torch.uint8)) for name, x in pictures.items()}

@@ -85,4 +85,4 @@ def test_no_program_of_the_package_is_compiled_otherwise():
         if re.search(r"\b(?:jax|nnx)\.(?:jit|pmap)\(|@(?:jax|nnx)\.jit|partial\((?:jax|nnx)\.jit", path.read_text())
     }
     once = {"runtime/compiler_options.py", "training/start.py"}
-    assert plain - once == {"stablehlo_export.py", "models/kernels/winograd.py"}
+    assert plain - once == {"stablehlo_export.py", "templates/run.py", "models/kernels/winograd.py"}

@@ -1,0 +1,1 @@
+"""Videos in, videos out: faces are tracked, steadied and restored segment by segment."""
