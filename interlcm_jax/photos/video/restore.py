@@ -13,6 +13,7 @@ from interlcm_jax.faces.detect import Detector, scoring_above
 from interlcm_jax.faces.mtcnn_detector import MTCNN
 from interlcm_jax.faces.paste import upscale_photo
 from interlcm_jax.faces.steady import PICTURES
+from interlcm_jax.files.paths import to_local
 from interlcm_jax.photos.image import (
     Parser,
     RestoreOptions,
@@ -85,7 +86,7 @@ def restore_video(
     check_options(model.config, batch_size=batch_size, **model_options)
     if options.aligned:
         raise InterLCMError(f"{source}: aligned faces are images; videos are restored as they are")
-    source, target = Path(source), Path(target)
+    source, target = to_local(source), to_local(target)
     if target.suffix not in FORMATS:
         raise InterLCMError(f"{target}: the suffix must be one of {', '.join(FORMATS)}")
     encoding = encoding.resolved(target)
